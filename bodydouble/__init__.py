@@ -1,0 +1,3 @@
+"""bodydouble: from a recorded person in a room to a robot that repeats the scene."""
+
+__version__ = "0.1.0"
