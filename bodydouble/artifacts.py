@@ -23,7 +23,18 @@ SCHEMA_VERSION = 1
 """Version of the artifacts' JSON files."""
 MAX_JSON_BYTES = 64 << 20
 """Largest JSON file that is read."""
-_REPORTED_PACKAGES = ("numpy", "torch", "mujoco", "open3d", "anny", "mink", "onnx", "onnxruntime", "mcap", "ros-jazzy-rclpy")
+_REPORTED_PACKAGES = (
+    "numpy",
+    "torch",
+    "mujoco",
+    "open3d",
+    "anny",
+    "mink",
+    "onnx",
+    "onnxruntime",
+    "mcap",
+    "ros-jazzy-rclpy",
+)
 
 
 def sha256_file(path: Path) -> str:

@@ -92,7 +92,9 @@ class PolicyContract:
             ContractError: A field is missing, has another length, or holds a value that cannot be right.
         """
         if self.schema_version != SCHEMA_VERSION:
-            raise ContractError(f"contract schema is version {self.schema_version}, this program reads {SCHEMA_VERSION}")
+            raise ContractError(
+                f"contract schema is version {self.schema_version}, this program reads {SCHEMA_VERSION}"
+            )
         if self.quaternion_order != "wxyz":
             raise ContractError(f"contract quaternion order is '{self.quaternion_order}', expected 'wxyz'")
         if self.action_mode not in ACTION_MODES:

@@ -28,7 +28,12 @@ COMMANDS = {
 
 def _overview() -> str:
     width = max(len(verb) for verb in COMMANDS)
-    lines = [f"bodydouble {__version__}", "", "usage: bodydouble COMMAND [options]   (--help after a command lists its options)", ""]
+    lines = [
+        f"bodydouble {__version__}",
+        "",
+        "usage: bodydouble COMMAND [options]   (--help after a command lists its options)",
+        "",
+    ]
     lines += [f"  {verb:<{width}}  {text}" for verb, (_, text) in COMMANDS.items()]
     return "\n".join(lines)
 
