@@ -1,0 +1,1 @@
+"""Simulation: robots, stages, retargeting, environments and the sim-to-sim gate."""
