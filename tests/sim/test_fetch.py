@@ -70,7 +70,7 @@ def test_fetch_checks_the_hash_and_downloads_once(tmp_path: Path, monkeypatch: p
         return target
 
     monkeypatch.setattr(fetch, "_download", download)
-    with pytest.raises(InputError, match="expected 0000"):
+    with pytest.raises(InputError, match="expected the pinned 0000"):
         fetch_wheel(PinnedWheel("a", "1", "0" * 64, ("pkg",)))
     assert not list((tmp_path / "cache").rglob("pkg"))
     good = PinnedWheel("a", "2", hashlib.sha256(source.read_bytes()).hexdigest(), ("pkg",))
