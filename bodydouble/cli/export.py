@@ -1,0 +1,28 @@
+"""`bodydouble export`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bodydouble.cli.options import parse
+
+
+def main(argv: list[str]) -> int:
+    """Run `bodydouble export`."""
+    from policy.export import export
+
+    @dataclass(frozen=True)
+    class Options:
+        policy: Path
+        """Folder or policy.safetensors of a trained policy."""
+        stage: Path
+        """Folder of the stage it runs on."""
+        out: Path = Path("runs/policy/policy.onnx")
+        """ONNX file to write."""
+
+    options = parse(
+        Options, argv, prog="export", description="Checkpoint -> ONNX with its contract and golden vectors."
+    )
+    print(export(options.policy, options.stage, options.out))
+    return 0

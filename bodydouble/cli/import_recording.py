@@ -1,0 +1,47 @@
+"""`bodydouble import tum|7scenes`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bodydouble.cli.options import choose, parse
+
+
+def main(argv: list[str]) -> int:
+    """Run `bodydouble import`."""
+    return choose("import", {"tum": _tum, "7scenes": _sevenscenes}, argv)
+
+
+def _tum(argv: list[str]) -> int:
+    from perception.importers.tum import TumConfig, import_tum
+
+    @dataclass(frozen=True)
+    class Options:
+        folder: Path
+        """Folder with rgb.txt, depth.txt and groundtruth.txt."""
+        out: Path
+        """Recording to write, e.g. recording.mcap."""
+        config: TumConfig = field(default_factory=TumConfig)
+        """Options of the import."""
+
+    options = parse(Options, argv, prog="import tum", description="TUM RGB-D folder -> recording.")
+    print(import_tum(options.folder, options.out, options.config))
+    return 0
+
+
+def _sevenscenes(argv: list[str]) -> int:
+    from perception.importers.sevenscenes import SevenScenesConfig, import_sevenscenes
+
+    @dataclass(frozen=True)
+    class Options:
+        folder: Path
+        """Folder with frame-XXXXXX.color, .depth and .pose files."""
+        out: Path
+        """Recording to write, e.g. recording.mcap."""
+        config: SevenScenesConfig = field(default_factory=SevenScenesConfig)
+        """Options of the import."""
+
+    options = parse(Options, argv, prog="import 7scenes", description="7-Scenes folder -> recording.")
+    print(import_sevenscenes(options.folder, options.out, options.config))
+    return 0
