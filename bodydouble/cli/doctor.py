@@ -7,6 +7,7 @@ import importlib.util
 from dataclasses import dataclass
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bodydouble.artifacts import machine_info, versions
@@ -52,9 +53,8 @@ def main(argv: list[str]) -> int:
         needed = extra not in OPTIONAL_EXTRAS
         missing += bool(absent) and needed
         state = "ok" if not absent else f"{'missing' if needed else 'optional, absent'}: {', '.join(absent)}"
-        table.add_row(
-            f"extra [{extra}]", state.replace("[", r"\["), f"pip install 'bodydouble\\[{extra}]'" if absent else ""
-        )
+        fix = f"pip install 'bodydouble[{extra}]'" if absent else ""
+        table.add_row(escape(f"extra [{extra}]"), escape(state), escape(fix))
     for library, package in SYSTEM_LIBRARIES.items():
         present = ctypes.util.find_library(library) is not None
         missing += not present
