@@ -1,0 +1,7 @@
+"""Allows `python -m bodydouble.cli`."""
+
+import sys
+
+from bodydouble.cli import main
+
+sys.exit(main())

@@ -1,0 +1,35 @@
+"""`bodydouble replay`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bodydouble.cli.options import parse
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `bodydouble replay`."""
+
+    run: Path
+    """Folder of the run, or its .mcap file."""
+    policy: Path
+    """The policy (.onnx) that ran."""
+    stage: Path
+    """Folder of the stage it ran on."""
+    out: Path | None = None
+    """JSON to write the result to."""
+
+
+def main(argv: list[str]) -> int:
+    """Run `bodydouble replay`: exit status 0 when no bit of any command differs."""
+    from robot.replay import replay
+
+    options = parse(Options, argv, prog="replay", description="Feed a recorded run through the same code, bit for bit.")
+    recording = options.run / "run.mcap" if options.run.is_dir() else options.run
+    report = replay(recording, options.policy, options.stage)
+    print(report)
+    if options.out is not None:
+        report.save(options.out)
+    return 0 if report.diff_bits == 0 else 1
