@@ -95,6 +95,10 @@ class RobotSpec:
             array = getattr(self, name)
             if array.shape != (len(self.joint_names),) or not np.isfinite(array).all():
                 raise InputError(f"robot {self.name}: {name} has shape {array.shape}, expected {len(self.joint_names)}")
+            # MuJoCo writes six significant digits into MJCF; rounded here, a stage file holds exactly these numbers.
+            rounded = np.array([float(f"{value:.6g}") for value in array])
+            rounded.setflags(write=False)
+            object.__setattr__(self, name, rounded)
 
     @property
     def num_joints(self) -> int:
@@ -132,7 +136,7 @@ class RobotSpec:
             spec.attach(mounted, site=spec.site(attachment.site), prefix=attachment.prefix)
         apply_collision_rules(spec, self.collision_rules)
         if not visuals:
-            _drop_visuals(spec)
+            drop_visuals(spec)
         self._add_imu(spec)
         self._set_home(spec)
         return spec
@@ -271,7 +275,8 @@ def joint_limits(spec: mujoco.MjSpec, names: tuple[str, ...]) -> tuple[np.ndarra
     return lower.copy(), upper.copy()
 
 
-def _drop_visuals(spec: mujoco.MjSpec) -> None:
+def drop_visuals(spec: mujoco.MjSpec) -> None:
+    """Remove geoms that touch nothing and weigh nothing, and meshes that nothing uses any more."""
     for body in spec.bodies:
         for geom in list(body.geoms):
             gives_mass = body.name != "world" and not body.explicitinertial and geom.mass != 0 and geom.density > 0

@@ -73,8 +73,8 @@ def test_g1_gains_are_the_published_ones():
     assert value["right_knee_joint"] == pytest.approx((0.02510, 139.0), rel=1e-3)
     assert value["right_wrist_yaw_joint"] == pytest.approx((0.00425, 5.0), rel=1e-3)
     assert value["waist_roll_joint"] == pytest.approx((0.00722, 50.0), rel=1e-3)
-    np.testing.assert_allclose(robot.kp, robot.armature * (20 * np.pi) ** 2)
-    np.testing.assert_allclose(robot.kd, 4 * robot.armature * 20 * np.pi)
+    np.testing.assert_allclose(robot.kp, robot.armature * (20 * np.pi) ** 2, rtol=1e-5)
+    np.testing.assert_allclose(robot.kd, 4 * robot.armature * 20 * np.pi, rtol=1e-5)
 
 
 def test_g1_stands_on_its_soles_and_falls_without_balance():
@@ -124,7 +124,7 @@ def test_any_mjcf_with_position_actuators_is_a_robot(tmp_path: Path):
     robot = robot_spec(write_mjcf(tmp_path, POSITION))
     assert robot.name == "pendulum" and robot.joint_names == ("hinge",)
     assert (robot.kp[0], robot.kd[0], robot.effort_limit[0]) == (30.0, 2.0, 9.0)
-    assert robot.joint_upper[0] == pytest.approx(np.pi / 2)
+    assert robot.joint_upper[0] == pytest.approx(np.pi / 2, rel=1e-5)
     model = robot.mjspec().compile()
     assert model.nu == 1 and model.sensor(IMU_QUAT).dim == 4
 

@@ -1,0 +1,6 @@
+"""Stages: MuJoCo scenes with a robot and the motion that it is to repeat."""
+
+from sim.stage.flat import flat_stage
+from sim.stage.stage import CONTROL_HZ, PHYSICS_DT, Stage
+
+__all__ = ["CONTROL_HZ", "PHYSICS_DT", "Stage", "flat_stage"]
