@@ -19,6 +19,7 @@ COMMANDS = {
     "verify": ("bodydouble.cli.verify", "run the ONNX policy on a stage in a fresh MuJoCo process: pass or fail"),
     "run": ("bodydouble.cli.run", "run the policy under ROS 2 on the simulated robot, recorded"),
     "replay": ("bodydouble.cli.replay", "replay a recorded run and compare every command bit for bit"),
+    "recover": ("bodydouble.cli.recover", "rebuild a truncated recording up to its last complete chunk"),
     "view": ("bodydouble.cli.view", "look at any artifact, in a viewer or as a picture"),
     "demo": ("bodydouble.cli.demo", "the whole chain on a synthetic recording, with gates and report.html"),
     "doctor": ("bodydouble.cli.doctor", "check this machine: versions, system libraries, robots and their licences"),

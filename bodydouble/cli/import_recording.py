@@ -1,7 +1,5 @@
 """`bodydouble import tum|7scenes`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 

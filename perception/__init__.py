@@ -1,0 +1,1 @@
+"""Perception: a recording becomes a scene mesh and a body motion, in metres."""

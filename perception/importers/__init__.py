@@ -1,0 +1,1 @@
+"""Importers: folders that others recorded become Recordings."""
