@@ -1,7 +1,5 @@
 """`bodydouble export`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

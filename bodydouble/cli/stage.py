@@ -1,7 +1,5 @@
 """`bodydouble stage`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 
