@@ -1,0 +1,1 @@
+"""Batched physics behind one protocol: MuJoCo on the CPU, MuJoCo Warp on an NVIDIA GPU."""

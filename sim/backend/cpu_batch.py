@@ -1,0 +1,94 @@
+"""The CPU backend: mujoco.batch, a pool of threads over persistent simulations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat.numpy as xp
+import mujoco
+import mujoco.batch
+import numpy as np
+
+
+class CpuBatch:
+    """N simulations on the CPU's threads; a SimBackend of numpy arrays. Bit-identical at any number of threads."""
+
+    xp: Any = xp
+    device = "cpu"
+
+    def __init__(self, model: mujoco.MjModel, num_envs: int, seed: int, threads: int = 0) -> None:
+        """Make the simulations.
+
+        Args:
+            model: The compiled model.
+            num_envs: Number of simulations N.
+            seed: Seed of every random number the backend hands out.
+            threads: Worker threads; 0 takes every core.
+        """
+        self.model = model
+        self.num_envs = num_envs
+        self._batch = mujoco.batch.Batch(model, num_envs, threads, persistent=True)
+        self._rng = np.random.default_rng(seed)
+        self._qpos = self._batch.bind("qpos")
+        self._qvel = self._batch.bind("qvel")
+        self._ctrl = self._batch.bind("ctrl")
+        self._warmstart = self._batch.bind("qacc_warmstart")
+        self._xpos = self._batch.bind("xpos")
+        self._xquat = self._batch.bind("xquat")
+
+    def get_state(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the positions (N, nq) and velocities (N, nv), float32."""
+        return self._qpos.astype(np.float32), self._qvel.astype(np.float32)
+
+    def set_state(self, qpos: np.ndarray, qvel: np.ndarray) -> None:
+        """Set the positions (N, nq) and velocities (N, nv); only simulations whose values differ are touched."""
+        changed = np.any(self._qpos.astype(np.float32) != qpos, axis=1)
+        changed |= np.any(self._qvel.astype(np.float32) != qvel, axis=1)
+        self._qpos[changed] = qpos[changed]
+        self._qvel[changed] = qvel[changed]
+        self._warmstart[changed] = 0.0
+
+    def step(self, ctrl: np.ndarray, previous_ctrl: np.ndarray, delay: np.ndarray, num_substeps: int) -> None:
+        """Advance every simulation by one control step (see SimBackend.step)."""
+        latest = int(delay.max()) if len(delay) else 0
+        done = 0
+        for substep in np.unique(np.minimum(delay, num_substeps)):
+            if substep > done:
+                self._ctrl[:] = np.where((delay > done)[:, None], previous_ctrl, ctrl)
+                self._batch.step(nstep=int(substep) - done)
+                done = int(substep)
+        if done < num_substeps:
+            self._ctrl[:] = ctrl if latest <= done else np.where((delay > done)[:, None], previous_ctrl, ctrl)
+            self._batch.step(nstep=num_substeps - done)
+
+    def body_pos(self) -> np.ndarray:
+        """Return the positions of all bodies (N, nbody, 3), world, m, float32."""
+        return self._xpos.reshape(self.num_envs, self.model.nbody, 3).astype(np.float32)
+
+    def body_quat(self) -> np.ndarray:
+        """Return the orientations of all bodies (N, nbody, 4), wxyz, float32."""
+        return self._xquat.reshape(self.num_envs, self.model.nbody, 4).astype(np.float32)
+
+    def set_model_field(self, name: str, values: np.ndarray) -> None:
+        """Give a model field its own values (N, ...) in every simulation."""
+        field = self._batch.expand(name)
+        field[...] = np.asarray(values).reshape(field.shape)
+
+    def random(self, *shape: int) -> np.ndarray:
+        """Return uniform random numbers in [0, 1), float32."""
+        return self._rng.random(shape, dtype=np.float32)
+
+    def normal(self, *shape: int) -> np.ndarray:
+        """Return standard normal random numbers, float32."""
+        return self._rng.standard_normal(shape, dtype=np.float32)
+
+    def asarray(self, values: Any) -> np.ndarray:
+        """Return values as numpy: floats as float32, integers as int64, bools as bool."""
+        values = np.asarray(values)
+        if values.dtype.kind == "f":
+            return values.astype(np.float32)
+        return values.astype(np.int64) if values.dtype.kind in "iu" else values
+
+    def accumulate(self, index: np.ndarray, weight: np.ndarray, size: int) -> np.ndarray:
+        """Return sums (size,) of the weights by index."""
+        return np.bincount(index, weights=weight, minlength=size).astype(np.float32)

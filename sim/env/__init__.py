@@ -1,0 +1,1 @@
+"""Environments: the batched tracking environment, and its Gymnasium faces."""

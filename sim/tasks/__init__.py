@@ -1,0 +1,1 @@
+"""Tasks: small functions for rewards, terminations and events, over the array API."""

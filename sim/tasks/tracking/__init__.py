@@ -1,0 +1,1 @@
+"""The motion-tracking task: follow a reference motion on a stage."""
