@@ -1,0 +1,1 @@
+"""Policies: networks, the optimizer and RL core, checkpoints, export to ONNX."""

@@ -1,0 +1,1 @@
+"""Networks: a model owns its normaliser, its distribution and its export."""

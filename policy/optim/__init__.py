@@ -1,0 +1,1 @@
+"""Optimizers as frozen dataclasses that build them."""

@@ -1,0 +1,150 @@
+"""Pretraining of a tracking policy on many motions, on a GPU with MuJoCo Warp or on the CPU.
+
+    python -m policy.pretrain --model g1.mjb --robot g1.json --motions motions/ --out out/ --minutes 8
+
+It needs no package beyond torch, mujoco, array-api-compat and safetensors (and mujoco_warp on a GPU).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import mujoco
+import torch
+
+from policy.checkpoint import CheckpointInfo, load_checkpoint, restore_optimizer, save_checkpoint
+from policy.motion_library import load_motions
+from policy.nets.actor_critic import NetConfig
+from policy.rl.ppo import PPO, PPOConfig
+from policy.rl.runner import Progress, Runner, make_net
+from sim.backend.protocol import SimBackend
+from sim.env.tracked_robot import TrackedRobot
+from sim.env.tracking_env import TrackingEnv
+from sim.tasks.tracking.config import RandomisationConfig, ResetConfig, TrackingConfig
+
+SAVE_EVERY_S = 60.0
+"""Time between checkpoints, s."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the pretraining."""
+    args = _parse(argv)
+    device = torch.device("cuda:0" if args.backend == "warp" else "cpu")
+    torch.manual_seed(args.seed)
+    torch.backends.cuda.matmul.allow_tf32 = True
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    model = mujoco.MjModel.from_binary_path(args.model)
+    robot = TrackedRobot.load(Path(args.robot))
+    motions = load_motions(Path(args.motions))
+    print(f"{len(motions)} motions, {sum(m.duration_s for m in motions):.0f} s", flush=True)
+    task = TrackingEnv(_backend(args, model, args.envs), robot, motions, TrackingConfig(), dump=out / "nan_state.npz")
+    updates, env_steps = 0, 0
+    if args.resume:
+        net, info, rest = load_checkpoint(Path(args.resume), device)
+        ppo = PPO(net, PPOConfig())
+        ppo.lr = info.extra["lr"]
+        restore_optimizer(ppo.optimizer, rest, ppo.lr)
+        updates, env_steps = info.updates, info.env_steps
+    else:
+        net = make_net(task.reset(), len(robot.joint_names), NetConfig(), device)
+        ppo = PPO(net, PPOConfig())
+    runner = Runner(task, ppo, device)
+    saved = time.monotonic()
+
+    def save(progress: Progress) -> None:
+        info = CheckpointInfo(
+            robot=robot.name,
+            joint_names=robot.joint_names,
+            policy_size=net.actor.norm.mean.shape[0],
+            critic_size=net.critic_norm.mean.shape[0],
+            net=net.config,
+            env_steps=env_steps + progress.env_steps,
+            updates=updates + progress.update,
+            extra={"lr": ppo.lr, "command": " ".join(["policy.pretrain", *(argv or sys.argv[1:])])},
+        )
+        save_checkpoint(out / "full.safetensors", net, info, ppo.optimizer)
+        save_checkpoint(out / "policy.safetensors", net, info)
+
+    def on_update(progress: Progress) -> None:
+        nonlocal saved
+        if time.monotonic() - saved > SAVE_EVERY_S:
+            save(progress)
+            saved = time.monotonic()
+        if progress.update % 20 == 1:
+            text = " ".join(f"{key} {value:.4g}" for key, value in progress.stats.items())
+            print(f"{progress.seconds:6.1f} s  {progress.env_steps / 1e6:7.1f} M  {text}", flush=True)
+
+    last = runner.train(lambda p: p.seconds > 60 * args.minutes, on_update, log=out / "log.jsonl")
+    save(last)
+    figures = evaluate(args, model, robot, motions, net)
+    print(json.dumps(figures), flush=True)
+    (out / "eval.json").write_text(json.dumps({"figures": figures, "config": asdict(TrackingConfig())}))
+    return 0
+
+
+@torch.no_grad()
+def evaluate(
+    args: argparse.Namespace, model: mujoco.MjModel, robot: TrackedRobot, motions: list, net
+) -> dict[str, float]:
+    """Return how the mean action does from the clips' starts, with and without randomisation."""
+    figures: dict[str, float] = {}
+    longest = max(m.duration_s for m in motions)
+    for name, randomisation in (("clean", RandomisationConfig.none()), ("randomised", RandomisationConfig())):
+        config = TrackingConfig(
+            episode_s=longest + 1.0, randomisation=randomisation, reset=ResetConfig.exact(), end_hold_s=0.5
+        )
+        envs = min(args.envs, max(256, 4 * len(motions)))
+        task = TrackingEnv(_backend(args, model, envs), robot, motions, config)
+        device = next(net.parameters()).device
+        obs = task.reset()
+        ended = torch.zeros(envs, dtype=torch.bool, device=device)
+        failed = torch.zeros(envs, dtype=torch.bool, device=device)
+        error, count = torch.zeros(envs, device=device), torch.zeros(envs, device=device)
+        for _ in range(round((longest + 1.0) * config.control_hz) + 1):
+            action = net.actor(torch.as_tensor(obs["policy"], device=device))
+            result = task.step(action if args.backend == "warp" else action.cpu().numpy())
+            alive = (~ended).float()
+            error += alive * torch.as_tensor(result.body_error, device=device)
+            count += alive
+            terminated = torch.as_tensor(result.terminated, device=device)
+            failed |= terminated & ~ended
+            ended |= terminated | torch.as_tensor(result.truncated, device=device)
+            obs = result.obs
+        figures[f"{name}_success"] = float((~failed).float().mean())
+        figures[f"{name}_body_error_m"] = float((error / count).mean())
+    return figures
+
+
+def _backend(args: argparse.Namespace, model: mujoco.MjModel, envs: int) -> SimBackend:
+    if args.backend == "warp":
+        from sim.backend.warp import WarpBatch
+
+        return WarpBatch(model, envs, args.seed)
+    from sim.backend.cpu_batch import CpuBatch
+
+    return CpuBatch(model, envs, args.seed, args.threads)
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="compiled MuJoCo model (.mjb): the robot on a floor")
+    parser.add_argument("--robot", required=True, help="the robot's names, limits and scales (.json)")
+    parser.add_argument("--motions", required=True, help="folder of reference motions (.npz)")
+    parser.add_argument("--out", required=True, help="folder for checkpoints and log")
+    parser.add_argument("--minutes", type=float, default=8.0, help="training time")
+    parser.add_argument("--envs", type=int, default=4096, help="environments")
+    parser.add_argument("--backend", choices=("warp", "cpu"), default="warp", help="where to simulate")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of the simulation")
+    parser.add_argument("--seed", type=int, default=0, help="seed")
+    parser.add_argument("--resume", default="", help="full.safetensors to go on from")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

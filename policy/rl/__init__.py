@@ -1,0 +1,1 @@
+"""Reinforcement learning: rollouts, advantages, PPO and its runner."""

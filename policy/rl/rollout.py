@@ -1,0 +1,34 @@
+"""Rollout: the preallocated storage of T steps of N environments."""
+
+from __future__ import annotations
+
+import torch
+
+
+class Rollout:
+    """T steps of N environments, on the learner's device."""
+
+    def __init__(self, steps: int, envs: int, sizes: dict[str, int], action_size: int, device: torch.device) -> None:
+        """Allocate.
+
+        Args:
+            steps: Steps T.
+            envs: Environments N.
+            sizes: Size of each observation group: "policy" and "critic".
+            action_size: Number of actions J.
+            device: Where to keep everything.
+        """
+
+        def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+            return torch.zeros(steps, envs, *shape, dtype=dtype, device=device)
+
+        self.obs = {name: zeros(size) for name, size in sizes.items()}
+        self.action, self.mean = zeros(action_size), zeros(action_size)
+        self.log_prob, self.reward, self.value, self.next_value = zeros(), zeros(), zeros(), zeros()
+        self.terminated, self.truncated = zeros(dtype=torch.bool), zeros(dtype=torch.bool)
+        self.steps, self.envs = steps, envs
+
+    def flat(self) -> dict[str, torch.Tensor]:
+        """Return views whose first dimension is T * N: policy, critic, action, mean, log_prob, value."""
+        named = {**self.obs, "action": self.action, "mean": self.mean, "log_prob": self.log_prob, "value": self.value}
+        return {name: tensor.flatten(0, 1) for name, tensor in named.items()}

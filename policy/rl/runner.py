@@ -1,0 +1,140 @@
+"""The training loop: collect a rollout, learn from it, log, save."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from policy.nets.actor_critic import ActorCritic
+from policy.rl.ppo import PPO
+from policy.rl.rollout import Rollout
+
+
+class VectorTask(Protocol):
+    """What the runner needs of an environment; TrackingEnv is one."""
+
+    num_envs: int
+    """Number of environments N."""
+
+    def reset(self) -> dict[str, Any]:
+        """Return observations "policy" (N, P) and "critic" (N, C)."""
+        ...
+
+    def step(self, action: Any) -> Any:
+        """Return obs, reward, terminated, truncated and final_obs as attributes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """State of a training after an update."""
+
+    update: int
+    """Updates made in this training."""
+    env_steps: int
+    """Environment steps made in this training."""
+    seconds: float
+    """Time since the start, s."""
+    stats: dict[str, float]
+    """Mean reward, failures, losses, learning rate, speed."""
+
+
+class Runner:
+    """Trains a network in a vector task. Arrays cross between the task and torch here and nowhere else."""
+
+    def __init__(self, task: VectorTask, ppo: PPO, device: torch.device) -> None:
+        """Reset the task and allocate the rollout."""
+        self.task, self.ppo, self.device = task, ppo, device
+        first = task.reset()
+        self._on_torch = all(isinstance(value, torch.Tensor) for value in first.values())
+        obs = self._obs = self._to_torch(first)
+        sizes = {name: tensor.shape[1] for name, tensor in obs.items()}
+        actions = ppo.net.log_std.shape[0]
+        self._rollout = Rollout(ppo.config.steps, task.num_envs, sizes, actions, device)
+
+    def train(
+        self,
+        should_stop: Callable[[Progress], bool],
+        on_update: Callable[[Progress], None],
+        log: Path | None = None,
+    ) -> Progress:
+        """Train until told to stop.
+
+        Args:
+            should_stop: Called after each update.
+            on_update: Called after each update: progress bar, checkpoints.
+            log: JSON-lines file that gets one line per update.
+
+        Raises:
+            TrainingError: The losses diverged.
+            PhysicsError: The simulation diverged.
+        """
+        begun = time.monotonic()
+        update, env_steps = 0, 0
+        file = open(log, "a", buffering=1) if log is not None else None  # noqa: SIM115 - closed below
+        try:
+            while True:
+                started = time.monotonic()
+                collected = self.collect()
+                stats = {**collected, **self.ppo.update(self._rollout)}
+                update += 1
+                env_steps += self._rollout.steps * self._rollout.envs
+                now = time.monotonic()
+                stats["env_steps_per_s"] = self._rollout.steps * self._rollout.envs / (now - started)
+                progress = Progress(update, env_steps, now - begun, stats)
+                if file is not None:
+                    line = {"update": update, "env_steps": env_steps, "seconds": round(now - begun, 3), **stats}
+                    file.write(json.dumps({key: _short(value) for key, value in line.items()}) + "\n")
+                on_update(progress)
+                if should_stop(progress):
+                    return progress
+        finally:
+            if file is not None:
+                file.close()
+
+    @torch.no_grad()
+    def collect(self) -> dict[str, float]:
+        """Fill the rollout with the present policy and return mean reward, failure rate and body error."""
+        rollout, net = self._rollout, self.ppo.net
+        body_error = torch.zeros((), device=self.device)
+        for t in range(rollout.steps):
+            obs = self._obs
+            net.update_norm(obs["policy"], obs["critic"])
+            action, log_prob, mean = net.act(obs["policy"])
+            result = self.task.step(action if self._on_torch else action.cpu().numpy())
+            for name, tensor in obs.items():
+                rollout.obs[name][t] = tensor
+            rollout.action[t], rollout.log_prob[t], rollout.mean[t] = action, log_prob, mean
+            rollout.reward[t] = torch.as_tensor(result.reward, device=self.device)
+            rollout.terminated[t] = torch.as_tensor(result.terminated, device=self.device)
+            rollout.truncated[t] = torch.as_tensor(result.truncated, device=self.device)
+            # The value of the true last state of an episode, which the next observation no longer shows.
+            final = self._to_torch(result.final_obs)
+            rollout.next_value[t] = net.value(final["critic"])
+            rollout.value[t] = net.value(obs["critic"])
+            if hasattr(result, "body_error"):
+                body_error += torch.as_tensor(result.body_error, device=self.device).mean()
+            self._obs = self._to_torch(result.obs)
+        return {
+            "reward": float(rollout.reward.mean()),
+            "failures": float(rollout.terminated.float().sum() / rollout.envs / rollout.steps),
+            "body_error": float(body_error / rollout.steps),
+        }
+
+    def _to_torch(self, obs: dict[str, Any]) -> dict[str, torch.Tensor]:
+        return {name: torch.as_tensor(value, device=self.device) for name, value in obs.items()}
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def make_net(obs: dict[str, Any], actions: int, config: Any, device: torch.device) -> ActorCritic:
+    """Return a fresh network that fits a task's observations."""
+    return ActorCritic(obs["policy"].shape[1], obs["critic"].shape[1], actions, config).to(device)
