@@ -70,8 +70,9 @@ class PPO:
             TrainingError: A loss is NaN or infinite.
         """
         config = self.config
+        r = rollout
         advantages, returns = gae(
-            rollout.reward, rollout.value, rollout.next_value, rollout.terminated, rollout.truncated, config.gamma, config.lam
+            r.reward, r.value, r.next_value, r.terminated, r.truncated, config.gamma, config.lam
         )  # fmt: skip
         data = rollout.flat()
         data["advantage"], data["return"] = advantages.flatten(), returns.flatten()
@@ -94,7 +95,7 @@ class PPO:
             if config.target_kl > 0:
                 self._steer(float(kl))
         surrogate, value_loss, entropy, kl = (sums / count).tolist()
-        std = float(torch.exp(self.net.log_std).mean())
+        std = float(torch.exp(self.net.log_std.detach()).mean())
         stats = {
             "surrogate": surrogate,
             "value_loss": value_loss,

@@ -77,12 +77,17 @@ class Runner:
         """
         begun = time.monotonic()
         update, env_steps = 0, 0
+        if float(self.ppo.net.actor.norm.count) == 0:
+            # A first look at the task, so that the first update does not learn from raw observations.
+            self.collect()
+            self._update_norm()
         file = open(log, "a", buffering=1) if log is not None else None  # noqa: SIM115 - closed below
         try:
             while True:
                 started = time.monotonic()
                 collected = self.collect()
                 stats = {**collected, **self.ppo.update(self._rollout)}
+                self._update_norm()
                 update += 1
                 env_steps += self._rollout.steps * self._rollout.envs
                 now = time.monotonic()
@@ -105,7 +110,6 @@ class Runner:
         body_error = torch.zeros((), device=self.device)
         for t in range(rollout.steps):
             obs = self._obs
-            net.update_norm(obs["policy"], obs["critic"])
             action, log_prob, mean = net.act(obs["policy"])
             result = self.task.step(action if self._on_torch else action.cpu().numpy())
             for name, tensor in obs.items():
@@ -126,6 +130,11 @@ class Runner:
             "failures": float(rollout.terminated.float().sum() / rollout.envs / rollout.steps),
             "body_error": float(body_error / rollout.steps),
         }
+
+    def _update_norm(self) -> None:
+        # Between rollouts only: within one, old and new log-probabilities must see the same normaliser.
+        data = self._rollout.flat()
+        self.ppo.net.update_norm(data["policy"], data["critic"])
 
     def _to_torch(self, obs: dict[str, Any]) -> dict[str, torch.Tensor]:
         return {name: torch.as_tensor(value, device=self.device) for name, value in obs.items()}

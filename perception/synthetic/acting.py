@@ -1,0 +1,141 @@
+"""From a clip's plan to a HumanMotion of the Anny body."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from bodydouble.frames import quat_from_matrix
+from bodydouble.motion import HumanMotion
+from perception.body.anny_body import DEFAULT_SHAPE, JOINT_NAMES, PARENTS, SHAPE_NAMES, AnnyBody
+from perception.synthetic.inverse_kinematics import two_bone
+from perception.synthetic.motions import MotionConfig, Proportions, Tracks, plan, random_segments, with_segments
+
+CONTACT_NAMES = ("left_foot", "right_foot", "left_hand", "right_hand", "pelvis")
+"""Body parts whose contact a HumanMotion tells."""
+_CONTACT_JOINTS = ("left_ankle", "right_ankle", "left_wrist", "right_wrist", "pelvis")
+
+
+def proportions(body: AnnyBody) -> Proportions:
+    """Return the lengths of a body that planning needs."""
+    joint = {name: body.rest_joints[i].numpy() for i, name in enumerate(JOINT_NAMES)}
+    sole = body.sole_height()
+    leg = np.linalg.norm(joint["left_knee"] - joint["left_hip"])
+    leg += np.linalg.norm(joint["left_ankle"] - joint["left_knee"])
+    arm = np.linalg.norm(joint["left_elbow"] - joint["left_shoulder"])
+    arm += np.linalg.norm(joint["left_wrist"] - joint["left_elbow"])
+    ankle_height = sole + joint["left_ankle"][2]
+    return Proportions(
+        pelvis_height=float(ankle_height + 0.965 * leg - joint["left_hip"][2]),
+        ankle_height=float(ankle_height),
+        hip_width=float(joint["left_hip"][1]),
+        leg=float(leg),
+        arm=float(arm),
+        shoulder=(float(joint["left_shoulder"][2]), float(joint["left_shoulder"][1])),
+    )
+
+
+def act(config: MotionConfig, shape: tuple[float, ...] = DEFAULT_SHAPE) -> HumanMotion:
+    """Return the motion of a clip for a person of a shape.
+
+    Args:
+        config: The clip.
+        shape: Phenotype parameters (6,).
+
+    Raises:
+        InputError: A segment of the clip is not possible.
+    """
+    body = AnnyBody(shape)
+    tracks = plan(config, proportions(body))
+    rotation = _solve(tracks, body)
+    local = rotation.copy()
+    for index, parent in enumerate(PARENTS):
+        if parent >= 0:
+            local[:, index] = np.swapaxes(rotation[:, parent], -1, -2) @ rotation[:, index]
+    pose = quat_from_matrix(local)
+    with torch.no_grad():
+        positions, _ = body.joints(torch.from_numpy(pose).float(), torch.from_numpy(tracks.pelvis).float())
+    joint_pos = positions.numpy().astype(np.float64)
+    frames = len(pose)
+    contact = np.zeros((frames, len(CONTACT_NAMES)))
+    contact[:, :2] = tracks.contact
+    contact[:, 4] = tracks.seat
+    return HumanMotion(
+        times_ns=np.round(np.arange(frames) * 1e9 / config.fps).astype(np.int64),
+        joint_names=JOINT_NAMES,
+        joint_pos=joint_pos,
+        joint_quat=quat_from_matrix(rotation),
+        contact_names=CONTACT_NAMES,
+        contact=contact,
+        contact_pos=joint_pos[:, [JOINT_NAMES.index(name) for name in _CONTACT_JOINTS]],
+        body_model="anny",
+        shape_names=SHAPE_NAMES,
+        shape=np.array(shape, dtype=np.float64),
+        pose=pose,
+        root_pos=tracks.pelvis.copy(),
+    )
+
+
+def sample_clip(rng: np.random.Generator, fps: float = 30.0) -> HumanMotion:
+    """Return the motion of a random clip, for training: random segments, sizes and speeds, no rendering."""
+    config = MotionConfig(start_xy=(0.0, 0.0), heading=float(rng.uniform(-np.pi, np.pi)), fps=fps)
+    return act(with_segments(config, random_segments(rng, actions=int(rng.integers(2, 5)))))
+
+
+def _rot_y(angle: np.ndarray) -> np.ndarray:
+    c, s, o = np.cos(angle), np.sin(angle), np.zeros_like(angle)
+    return np.stack([c, o, s, o, o + 1, o, -s, o, c], axis=-1).reshape(*angle.shape, 3, 3)
+
+
+def _rot_z(angle: np.ndarray) -> np.ndarray:
+    c, s, o = np.cos(angle), np.sin(angle), np.zeros_like(angle)
+    return np.stack([c, -s, o, s, c, o, o, o, o + 1], axis=-1).reshape(*angle.shape, 3, 3)
+
+
+def _solve(tracks: Tracks, body: AnnyBody) -> np.ndarray:
+    """Return the world rotations (T, 22, 3, 3) of all joints."""
+    frames = len(tracks.pelvis)
+    index = {name: i for i, name in enumerate(JOINT_NAMES)}
+    rest = body.rest_joints.numpy().astype(np.float64)
+    rotation = np.tile(np.eye(3), (frames, len(JOINT_NAMES), 1, 1))
+    heading = _rot_z(tracks.heading)
+    pitch, bend, yaw = tracks.torso.T
+    rotation[:, 0] = heading @ _rot_y(pitch)
+    for name, share in (("spine_low", 0.35), ("spine", 0.7), ("chest", 1.0)):
+        rotation[:, index[name]] = heading @ _rot_z(share * yaw) @ _rot_y(pitch + share * bend)
+    for name in ("left_clavicle", "right_clavicle"):
+        rotation[:, index[name]] = rotation[:, index["chest"]]
+    # The head keeps looking ahead while the torso leans.
+    for name, share in (("neck", 0.5), ("head", 0.25)):
+        rotation[:, index[name]] = heading @ _rot_z(yaw) @ _rot_y(share * (pitch + bend))
+    position = np.zeros((frames, len(JOINT_NAMES), 3))
+    position[:, 0] = tracks.pelvis
+
+    def place(name: str) -> np.ndarray:
+        i = index[name]
+        parent = PARENTS[i]
+        position[:, i] = position[:, parent] + rotation[:, parent] @ (rest[i] - rest[parent])
+        return position[:, i]
+
+    for name in ("spine_low", "spine", "chest", "left_clavicle", "right_clavicle"):
+        place(name)
+    hinge = np.array([0.0, 1.0, 0.0])
+    for side, name in enumerate(("left", "right")):
+        hip, knee, ankle, toe = (index[f"{name}_{part}"] for part in ("hip", "knee", "ankle", "toe"))
+        foot = _rot_z(tracks.foot_yaw[:, side])
+        forward = foot @ np.array([1.0, 0.06 if side == 0 else -0.06, 0.0])
+        rotation[:, hip], rotation[:, knee], _ = two_bone(
+            place(f"{name}_hip"), tracks.feet[:, side], rest[knee] - rest[hip], rest[ankle] - rest[knee], forward, -hinge
+        )
+        rotation[:, ankle] = rotation[:, toe] = foot
+        shoulder, elbow, wrist = (index[f"{name}_{part}"] for part in ("shoulder", "elbow", "wrist"))
+        hand = tracks.pelvis + (heading @ tracks.hands[:, side, :, None])[..., 0]
+        out = 0.5 if side == 0 else -0.5
+        back = rotation[:, index["chest"]] @ np.array([-0.7, out, -0.6])
+        upper, lower = rest[elbow] - rest[shoulder], rest[wrist] - rest[elbow]
+        rest_hinge = np.cross(upper, lower)
+        rotation[:, shoulder], rotation[:, elbow], _ = two_bone(
+            place(f"{name}_shoulder"), hand, upper, lower, back, -rest_hinge
+        )
+        rotation[:, wrist] = rotation[:, elbow]
+    return rotation
