@@ -53,6 +53,11 @@ class RobotKinematics:
             radii += [size[0]] * len(ends)
         return np.array(points), np.array(radii)
 
+    def sole_points(self, foot: int) -> np.ndarray:
+        """Return the points (P, 3) of a foot's frame, in m, over which its sole can touch a flat floor."""
+        points, radii = self._soles[foot]
+        return points - radii[:, None] * [0.0, 0.0, 1.0]
+
     def qpos(self, root_pos: np.ndarray, root_quat: np.ndarray, joint_pos: np.ndarray) -> np.ndarray:
         """Return generalised positions (T, nq) of base poses (T, 3), (T, 4) and joint positions (T, J)."""
         qpos = np.tile(self.home_qpos, (len(joint_pos), 1))
