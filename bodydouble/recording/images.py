@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from typing import Any
 
@@ -11,10 +12,12 @@ from PIL import Image as PilImage
 
 from bodydouble.errors import InputError
 from bodydouble.recording.limits import Limits
+from bodydouble.recording.messages import COMPRESSED_IMAGE
 
 _COLOR_CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
 _DEPTH_DTYPES = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
-_MAX_DEPTH_M = 65.535
+_MAX_DEPTH_M = 65.5344
+"""What rounds to 65534 mm; 65535 mm means no reading."""
 _PNG_HEADER_BYTES = 12
 """compressed_depth_image_transport puts this many bytes of quantisation parameters before the PNG."""
 
@@ -40,7 +43,7 @@ def depth_to_mm(depth: np.ndarray) -> np.ndarray:
         depth: float32/float64 metres, or uint16 millimetres (returned as is).
 
     Raises:
-        InputError: Another shape or type, NaN, infinity, or metres outside [0, 65.535].
+        InputError: Another shape or type, NaN, infinity, or metres outside [0, 65.534].
     """
     depth = np.asarray(depth)
     if depth.ndim != 2 or 0 in depth.shape:
@@ -51,17 +54,17 @@ def depth_to_mm(depth: np.ndarray) -> np.ndarray:
         raise InputError(f"depth image: {depth.dtype}, expected float metres or uint16 millimetres")
     low, high = float(depth.min()), float(depth.max())
     if not (low >= 0.0 and high <= _MAX_DEPTH_M):  # also false for NaN
-        raise InputError(f"depth image: values {low} to {high} m, expected 0 (no reading) to {_MAX_DEPTH_M} m")
+        raise InputError(f"depth image: values {low} to {high} m, expected 0 (no reading) to 65.534 m")
     return (depth * 1000.0 + 0.5).astype(np.uint16)
 
 
-def decode_color(message: Any, compressed: bool, limits: Limits) -> np.ndarray:
+def decode_color(message: Any, limits: Limits) -> np.ndarray:
     """Return the colour image (H, W, 3) uint8 RGB of an Image or CompressedImage message.
 
     Raises:
         ValueError: The image is damaged, too large, or of an encoding that is not supported.
     """
-    if compressed:
+    if message.__msgtype__ == COMPRESSED_IMAGE:
         return _decode_file(bytes(message.data), ("JPEG", "PNG"), limits, "RGB")
     encoding = message.encoding
     if encoding not in _COLOR_CHANNELS:
@@ -75,7 +78,7 @@ def decode_color(message: Any, compressed: bool, limits: Limits) -> np.ndarray:
     return np.ascontiguousarray(pixels[..., :3])
 
 
-def decode_depth(message: Any, compressed: bool, limits: Limits) -> np.ndarray:
+def decode_depth(message: Any, limits: Limits) -> np.ndarray:
     """Return the depth image (H, W) float32 metres, 0 = no reading, of an Image or CompressedImage message.
 
     65535 mm, NaN, infinite and negative readings (REP 118) become 0.
@@ -83,21 +86,15 @@ def decode_depth(message: Any, compressed: bool, limits: Limits) -> np.ndarray:
     Raises:
         ValueError: The image is damaged, too large, or of an encoding that is not supported.
     """
-    if compressed:
-        data = bytes(message.data)
-        if "compressedDepth" in message.format:
-            data = data[_PNG_HEADER_BYTES:]
-        mm = _decode_file(data, ("PNG",), limits, "I;16").astype(np.uint16, copy=False)
-        return mm_to_metres(mm)
+    if message.__msgtype__ == COMPRESSED_IMAGE:
+        return _decode_compressed_depth(bytes(message.data), message.format, limits)
     encoding = message.encoding
     if encoding not in _DEPTH_DTYPES:
         raise ValueError(f"depth encoding {encoding!r}, expected one of {', '.join(_DEPTH_DTYPES)}")
     pixels = _raw_pixels(message, _DEPTH_DTYPES[encoding], 1, limits)[..., 0]
     if encoding != "32FC1":
         return mm_to_metres(pixels)
-    pixels = pixels.astype(np.float32)
-    pixels[~((pixels > 0.0) & (pixels < np.inf))] = 0.0
-    return pixels
+    return _zero_invalid(pixels.astype(np.float32))
 
 
 def mm_to_metres(mm: np.ndarray) -> np.ndarray:
@@ -107,6 +104,32 @@ def mm_to_metres(mm: np.ndarray) -> np.ndarray:
     if mm.size and mm.max() == 65535:
         metres[mm == 65535] = 0.0
     return metres
+
+
+def _zero_invalid(metres: np.ndarray) -> np.ndarray:
+    metres[~((metres > 0.0) & (metres < np.inf))] = 0.0
+    return metres
+
+
+def _decode_compressed_depth(data: bytes, image_format: str, limits: Limits) -> np.ndarray:
+    """Decode a 16-bit PNG: plain millimetres, or as compressed_depth_image_transport writes it.
+
+    That transport puts int32 format, float32 A, float32 B before the PNG; 32FC1 depth is A / (value - B).
+    """
+    quantised = None
+    if "compressedDepth" in image_format:
+        if len(data) < _PNG_HEADER_BYTES:
+            raise ValueError("compressedDepth without its header")
+        quantised = struct.unpack_from("<ff", data, 4) if image_format.startswith("32FC1") else None
+        data = data[_PNG_HEADER_BYTES:]
+    values = _decode_file(data, ("PNG",), limits, "I;16").astype(np.uint16, copy=False)
+    if quantised is None:
+        return mm_to_metres(values)
+    a, b = quantised
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        metres = (a / (values.astype(np.float64) - b)).astype(np.float32)
+    metres[values == 0] = 0.0
+    return _zero_invalid(metres)
 
 
 def _check_pixels(width: int, height: int, limits: Limits) -> None:

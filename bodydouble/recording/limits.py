@@ -15,6 +15,8 @@ class Limits:
     """Largest chunk after decompression."""
     max_message_bytes: int = 64 << 20
     """Largest single message."""
+    max_small_message_bytes: int = 8 << 20
+    """Largest message that is decoded into objects, which take more memory than their bytes: all but images."""
     max_image_pixels: int = 16 << 20
     """Most pixels of one image (width times height)."""
     max_channels: int = 1024
@@ -27,7 +29,7 @@ class Limits:
     """Most chunks of one file."""
     max_metadata_bytes: int = 16 << 20
     """All metadata records together."""
-    max_pending_bytes: int = 512 << 20
+    max_pending_bytes: int = 256 << 20
     """Most bytes held at once to put messages of overlapping chunks into time order."""
     max_pending_frames: int = 64
     """Most depth images held while their colour image or pose is still to come."""

@@ -60,6 +60,8 @@ def definition(msgtype: str) -> str:
 def same_definition(msgtype: str, text: str) -> bool:
     """Return whether a definition found in a file has, field by field, the layout that this store decodes."""
     name = full_type_name(msgtype)
+    if text == definition(name):
+        return True
     try:
         found = get_types_from_msg(text, name)
     except Exception:  # a foreign parser on foreign text: whatever it raises means "not this definition"

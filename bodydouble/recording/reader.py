@@ -1,25 +1,27 @@
-"""Reading Recordings and Runs: frames and messages, streamed in the order of time."""
+"""Reading Recordings and Runs: messages and RGB-D frames, streamed in the order of time."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from bodydouble.errors import RecordingError
 from bodydouble.recording import messages
-from bodydouble.recording.container import Channel, ChunkRef, Container, RawMessage
-from bodydouble.recording.images import decode_color, decode_depth
+from bodydouble.recording.camera import CameraInfo, CameraReader, CameraSummary
+from bodydouble.recording.container import ChunkRef, Container
 from bodydouble.recording.limits import DEFAULT_LIMITS, Limits
-from bodydouble.recording.rgbd import Match, Matcher, RgbdFrame
+from bodydouble.recording.records import Channel, RawMessage
+from bodydouble.recording.rgbd import RgbdFrame
 from bodydouble.recording.topics import CameraTopics, find_cameras
 
-_DISTORTION_TOLERANCE = 1e-6
+_LARGE_TYPES = (messages.IMAGE, messages.COMPRESSED_IMAGE, "sensor_msgs/msg/PointCloud2")
+"""Types whose size is one array, which costs no more memory decoded than stored."""
+
+_COPY_BELOW = 8
+"""A message smaller than its chunk by this factor is copied while it waits, so that it does not keep the chunk."""
 
 
 class TimedMessage(NamedTuple):
@@ -40,26 +42,6 @@ class SerializedMessage(NamedTuple):
     log_time_ns: int
     publish_time_ns: int
     data: memoryview
-
-
-@dataclass(frozen=True, eq=False)
-class CameraInfo:
-    """Intrinsics of a camera."""
-
-    K: np.ndarray
-    """(3, 3) float64, pixels."""
-    width: int
-    height: int
-
-
-@dataclass(frozen=True, eq=False)
-class CameraSummary:
-    """What `check_rgbd` found of one camera."""
-
-    info: CameraInfo
-    frame_count: int
-    has_color: bool
-    has_poses: bool
 
 
 class RecordingReader:
@@ -87,12 +69,12 @@ class RecordingReader:
     ):
         self.path = Path(path)
         self._limits = limits
-        self._gaps = max_color_gap_ns, max_pose_gap_ns
         self._container = Container(self.path, limits)
         self._index = self._container.index
-        self._cameras = dict(cameras) if cameras is not None else find_cameras(list(self.topics))
         self._checked_channels: set[int] = set()
-        self._infos: dict[str, CameraInfo] = {}
+        named = dict(cameras) if cameras is not None else find_cameras(list(self.topics))
+        gaps = max_color_gap_ns, max_pose_gap_ns
+        self._cameras = {name: CameraReader(self, name, topics, limits, *gaps) for name, topics in named.items()}
 
     def __enter__(self) -> RecordingReader:
         return self
@@ -136,10 +118,6 @@ class RecordingReader:
         channels = self._index.channels.items()
         return sum(self._index.counts.get(key, 0) for key, channel in channels if channel.topic == topic)
 
-    def frame_count(self, camera: str) -> int:
-        """Return the number of depth images of a camera."""
-        return self.message_count(self._topics_of(camera).depth)
-
     def raw_messages(self, topics: Collection[str] | None = None) -> Iterator[SerializedMessage]:
         """Yield the messages of some or all topics as stored, in the order of log time.
 
@@ -158,7 +136,15 @@ class RecordingReader:
         """
         for raw in self._in_order(self._select(topics)):
             channel = self._index.channels[raw.channel_id]
-            yield TimedMessage(channel.topic, channel.msgtype, raw.publish_time, self._decode(raw))
+            yield TimedMessage(channel.topic, channel.msgtype, raw.publish_time, self._decode(raw, channel))
+
+    def frame_count(self, camera: str) -> int:
+        """Return the number of depth images of a camera.
+
+        Raises:
+            RecordingError: There is no such camera.
+        """
+        return self.message_count(self._camera(camera).topics.depth)
 
     def camera_info(self, camera: str) -> CameraInfo:
         """Return a camera's intrinsics.
@@ -166,16 +152,7 @@ class RecordingReader:
         Raises:
             RecordingError: There are none, or they are no pinhole without distortion.
         """
-        if camera not in self._infos:
-            topic = self._topics_of(camera).info
-            first = next(self.messages([topic]), None)
-            if first is None:
-                raise RecordingError(
-                    f"{self.path}: camera {camera!r} has no camera_info ({topic}); "
-                    "record it, or import again with intrinsics"
-                )
-            self._infos[camera] = self._parse_info(camera, first.message)
-        return self._infos[camera]
+        return self._camera(camera).info()
 
     def frames(self, camera: str, every: int = 1, color: bool = True) -> Iterator[RgbdFrame]:
         """Yield a camera's frames in the order of time, one at a time.
@@ -188,11 +165,7 @@ class RecordingReader:
         Raises:
             RecordingError: The camera or its camera_info is missing, or an image is damaged or beyond a limit.
         """
-        if every < 1:
-            raise ValueError(f"every = {every}, expected 1 or more")
-        info = self.camera_info(camera)
-        for match in self._matches(camera, every, color):
-            yield self._frame(camera, info, match)
+        return self._camera(camera).frames(every, color)
 
     def check_rgbd(self, require_poses: bool = False) -> dict[str, CameraSummary]:
         """Return a summary by camera, after checking that the recording can be reconstructed.
@@ -205,38 +178,13 @@ class RecordingReader:
         """
         if not self._cameras:
             raise RecordingError(f"{self.path}: holds no camera (no topic /<camera>/depth/image); record RGB-D first")
-        return {camera: self._check_camera(camera, require_poses) for camera in self._cameras}
+        return {name: camera.check(require_poses) for name, camera in self._cameras.items()}
 
-    def _check_camera(self, camera: str, require_poses: bool) -> CameraSummary:
-        topics = self._topics_of(camera)
-        info = self.camera_info(camera)
-        count = self.frame_count(camera)
-        if count == 0:
-            raise RecordingError(
-                f"{self.path}: camera {camera!r} has no depth image ({topics.depth}); record or import depth"
-            )
-        has_color = self.message_count(topics.color) > 0
-        found = None
-        for frame in self.frames(camera, color=False):
-            if frame.depth.any():
-                found = frame
-                break
-        if found is None:
-            raise RecordingError(
-                f"{self.path}: all {count} depth images of camera {camera!r} are zero; check the sensor and its units"
-            )
-        has_poses = found.T_world_camera is not None
-        if require_poses and not has_poses:
-            raise RecordingError(
-                f"{self.path}: camera {camera!r} has no pose on /tf at {found.t_ns} ns; record or import camera poses"
-            )
-        return CameraSummary(info, count, has_color, has_poses)
-
-    def _topics_of(self, camera: str) -> CameraTopics:
-        if camera not in self._cameras:
+    def _camera(self, name: str) -> CameraReader:
+        if name not in self._cameras:
             known = ", ".join(self._cameras) or "none"
-            raise RecordingError(f"{self.path}: no camera {camera!r}; the recording's cameras: {known}")
-        return self._cameras[camera]
+            raise RecordingError(f"{self.path}: no camera {name!r}; the recording's cameras: {known}")
+        return self._cameras[name]
 
     def _select(self, topics: Collection[str] | None) -> frozenset[int]:
         if isinstance(topics, str):
@@ -254,33 +202,37 @@ class RecordingReader:
         pending = 0
         for chunk in chunks:
             while heap and heap[0][0] < chunk.start_time:
-                yield heapq.heappop(heap)[3]
-            if not heap:
-                pending = 0
+                raw = heapq.heappop(heap)[3]
+                pending -= len(raw.data)
+                yield raw
             pending += self._push(heap, chunk, ids)
             if pending > self._limits.max_pending_bytes:
-                pending = sum(len(entry[3].data) for entry in heap)
-            if pending > self._limits.max_pending_bytes:
                 raise RecordingError(
-                    f"{self.path}: its chunks overlap in time by more than {self._limits.max_pending_bytes} bytes; "
+                    f"{self.path}: more than {self._limits.max_pending_bytes} bytes of chunks overlap in time; "
                     "write it again in the order of time"
                 )
         while heap:
             yield heapq.heappop(heap)[3]
 
-    def _push(self, heap: list, chunk: ChunkRef, ids: frozenset[int]) -> int:
+    def _push(self, heap: list[tuple[int, int, int, RawMessage]], chunk: ChunkRef, ids: frozenset[int]) -> int:
         size = 0
         for at, raw in enumerate(self._container.messages_of(chunk)):
             if raw.channel_id in ids:
+                if len(raw.data) * _COPY_BELOW < memoryview(raw.data.obj).nbytes:
+                    raw = raw._replace(data=memoryview(bytes(raw.data)))
                 heapq.heappush(heap, (raw.log_time, chunk.offset, at, raw))
                 size += len(raw.data)
         return size
 
-    def _decode(self, raw: RawMessage) -> Any:
-        channel = self._index.channels[raw.channel_id]
+    def _decode(self, raw: RawMessage, channel: Channel) -> Any:
         if raw.channel_id not in self._checked_channels:
             self._check_channel(channel)
             self._checked_channels.add(raw.channel_id)
+        if len(raw.data) > self._limits.max_small_message_bytes and channel.msgtype not in _LARGE_TYPES:
+            raise RecordingError(
+                f"{self.path}: a message of {channel.topic} has {len(raw.data)} bytes, the limit for "
+                f"{channel.msgtype} is {self._limits.max_small_message_bytes}; read it with larger `Limits`"
+            )
         try:
             return messages.deserialize(channel.msgtype, raw.data)
         except ValueError as error:
@@ -302,75 +254,3 @@ class RecordingReader:
                     f"{self.path}: {channel.topic}: its definition of {channel.msgtype} is not ROS 2 Jazzy's; "
                     "convert the recording first"
                 )
-
-    def _parse_info(self, camera: str, message: Any) -> CameraInfo:
-        K = np.array(message.k, np.float64).reshape(3, 3)
-        width, height = int(message.width), int(message.height)
-        if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0) or not np.array_equal(K[2], [0, 0, 1]):
-            raise RecordingError(
-                f"{self.path}: camera_info of {camera!r} holds no intrinsics (K = {K.reshape(-1).tolist()}); "
-                "calibrate it"
-            )
-        if width < 1 or height < 1 or width * height > self._limits.max_image_pixels:
-            raise RecordingError(
-                f"{self.path}: camera_info of {camera!r} is for {width} x {height} pixels; calibrate it"
-            )
-        d = np.asarray(message.d, np.float64)
-        if d.size and not (np.abs(d) <= _DISTORTION_TOLERANCE).all():
-            raise RecordingError(
-                f"{self.path}: the images of {camera!r} are distorted (D = {d.tolist()}); "
-                "rectify them first (image_proc)"
-            )
-        return CameraInfo(K, width, height)
-
-    def _matches(self, camera: str, every: int, color: bool) -> Iterator[Match]:
-        topics = self._topics_of(camera)
-        has_color = color and self.message_count(topics.color) > 0
-        matcher = Matcher(has_color, self.message_count("/tf") > 0, *self._gaps, self._limits.max_pending_frames)
-        wanted = [topics.depth, topics.info, "/tf", "/tf_static", *([topics.color] if has_color else [])]
-        count = 0
-        for topic, _, _, message in self.messages(wanted):
-            if topic == topics.depth:
-                if count % every == 0:
-                    matcher.add_depth(messages.stamp_ns(message.header.stamp), message.header.frame_id, message)
-                count += 1
-            elif topic == topics.color:
-                matcher.add_color(messages.stamp_ns(message.header.stamp), message)
-            elif topic == topics.info:
-                if not np.array_equal(np.asarray(message.k).reshape(3, 3), self._infos[camera].K):
-                    raise RecordingError(
-                        f"{self.path}: the intrinsics of {camera!r} change while recording; record with a fixed zoom"
-                    )
-            else:
-                self._convert(topic, lambda m=message, s=topic == "/tf_static": matcher.tree.add(m, s))
-            yield from self._ready(camera, matcher, final=False)
-        yield from self._ready(camera, matcher, final=True)
-
-    def _ready(self, camera: str, matcher: Matcher, final: bool) -> list[Match]:
-        return self._convert(f"/tf of {camera}", lambda: list(matcher.ready(final)))
-
-    def _frame(self, camera: str, info: CameraInfo, match: Match) -> RgbdFrame:
-        topics, types = self._topics_of(camera), self.topics
-        depth = self._convert(
-            f"depth of {camera} at {match.t_ns} ns",
-            lambda: decode_depth(match.depth, types[topics.depth] == messages.COMPRESSED_IMAGE, self._limits),
-        )
-        color = None
-        if match.color is not None:
-            color = self._convert(
-                f"colour of {camera} at {match.t_ns} ns",
-                lambda: decode_color(match.color, types[topics.color] == messages.COMPRESSED_IMAGE, self._limits),
-            )
-        for name, image in (("depth", depth), ("colour", color)):
-            if image is not None and image.shape[:2] != (info.height, info.width):
-                raise RecordingError(
-                    f"{self.path}: {name} of {camera!r} is {image.shape[1]} x {image.shape[0]}, its camera_info says "
-                    f"{info.width} x {info.height}; record images registered to each other"
-                )
-        return RgbdFrame(match.t_ns, color, depth, info.K, match.T_world_camera)
-
-    def _convert(self, what: str, action: Any) -> Any:
-        try:
-            return action()
-        except ValueError as error:
-            raise RecordingError(f"{self.path}: {what}: {error}; record or export it again") from None

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from mcap.writer import CompressionType, Writer
@@ -65,7 +65,7 @@ class RecordingWriter:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self._temporary, "wb")  # noqa: SIM115 (closed by close)
         except OSError as error:
-            raise InputError(f"{self.path}: cannot be written ({error.strerror})") from None
+            raise self._not_written(error) from None
         self._mcap: Writer | None = Writer(self._file, chunk_size=CHUNK_BYTES, compression=CompressionType.ZSTD)
         self._mcap.start(profile="ros2", library=f"bodydouble {__version__}")
 
@@ -87,8 +87,9 @@ class RecordingWriter:
                 return
             try:
                 self._mcap.finish()
-                self._file.flush()
-                os.fsync(self._file.fileno())
+                sync_file(self._file)
+            except OSError as error:
+                raise self._not_written(error) from None
             finally:
                 self._mcap = None
                 self._file.close()
@@ -149,11 +150,9 @@ class RecordingWriter:
             InputError: K is not a pinhole matrix.
         """
         K = np.asarray(K, np.float64)
-        expected = np.array([[0, 0, 0], [0, 0, 0], [0, 0, 1.0]])
-        mask = np.array([[0, 1, 0], [1, 0, 0], [1, 1, 1]], bool)
         if K.shape != (3, 3) or not np.isfinite(K).all() or K[0, 0] <= 0 or K[1, 1] <= 0:
             raise InputError(f"intrinsics of {camera}: expected a finite (3, 3) K with positive focal lengths")
-        if not np.array_equal(K[mask], expected[mask]):
+        if not np.array_equal([K[0, 1], K[1, 0], *K[2]], [0, 0, 0, 0, 1]):
             raise InputError(
                 f"intrinsics of {camera}: expected [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], got {K.tolist()}"
             )
@@ -203,7 +202,7 @@ class RecordingWriter:
         """Write a depth image (H, W), float metres or uint16 millimetres, 0 = no reading; stored as 16UC1.
 
         Raises:
-            InputError: Another shape or type, NaN, infinity, or more than 65.535 m.
+            InputError: Another shape or type, NaN, infinity, or more than 65.534 m.
         """
         mm = depth_to_mm(depth)
         fields = {
@@ -251,6 +250,9 @@ class RecordingWriter:
         with self._lock:
             self._open().add_metadata(name, dict(data))
 
+    def _not_written(self, error: OSError) -> InputError:
+        return InputError(f"{self.path}: cannot be written ({error.strerror}); give a writable path with free space")
+
     def _open(self) -> Writer:
         if self._mcap is None:
             raise InputError(f"{self.path}: the recording is closed")
@@ -262,11 +264,14 @@ class RecordingWriter:
             channel = self._channels.get((topic, msgtype))
             if channel is None:
                 channel = self._register(writer, topic, msgtype)
-            writer.add_message(channel, log_time=log_ns, data=data, publish_time=publish_ns)
-            self.message_count += 1
-            if self._live and time.monotonic() - self._last_flush >= self._flush_s:
-                writer.flush()
-                self._last_flush = time.monotonic()
+            try:
+                writer.add_message(channel, log_time=log_ns, data=data, publish_time=publish_ns)
+                self.message_count += 1
+                if self._live and time.monotonic() - self._last_flush >= self._flush_s:
+                    writer.flush()
+                    self._last_flush = time.monotonic()
+            except OSError as error:
+                raise self._not_written(error) from None
 
     def _register(self, writer: Writer, topic: str, msgtype: str) -> int:
         if not _TOPIC.fullmatch(topic):
@@ -280,6 +285,12 @@ class RecordingWriter:
             self._channels[topic, name] = channel
         self._channels[topic, msgtype] = channel
         return channel
+
+
+def sync_file(file: BinaryIO) -> None:
+    """Hand a file's content to the disk, so that renaming it never leaves an empty file after a power cut."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _check_time(t_ns: int) -> int:
