@@ -1,1 +1,1 @@
-"""The parametric body that motions are made with and fitted to."""
+"""The parametric human body."""

