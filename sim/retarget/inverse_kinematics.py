@@ -20,6 +20,7 @@ _COM = 12.0
 _POSTURE = 0.03
 _ARM_POSTURE = 0.2
 _DAMPING = 0.05
+_ARM_CLEARANCE = 0.01
 _SIDES = ("left", "right")
 
 
@@ -55,7 +56,16 @@ class SequenceSolver:
             name: float(config.velocity_fraction * limit)
             for name, limit in zip(robot.joint_names, robot.velocity_limit, strict=True)
         }
-        self._limits = [mink.ConfigurationLimit(model.model), mink.VelocityLimit(model.model, speeds)]
+        self._limits: list[mink.Limit] = [
+            mink.ConfigurationLimit(model.model),
+            mink.VelocityLimit(model.model, speeds),
+            mink.CollisionAvoidanceLimit(
+                model.model,
+                _arm_pairs(model),
+                minimum_distance_from_collisions=_ARM_CLEARANCE,
+                collision_detection_distance=4 * _ARM_CLEARANCE,
+            ),
+        ]
 
     def solve(
         self, targets: BodyTargets, feet: FootPlan, com: np.ndarray | None = None
@@ -101,6 +111,20 @@ class SequenceSolver:
                 configuration.integrate_inplace(velocity, step)
             out[t], masses[t] = configuration.q, configuration.data.subtree_com[1]
         return out, masses
+
+
+def _arm_pairs(model: RobotKinematics) -> list[tuple[list[int], list[int]]]:
+    """Return geoms of each forearm, and what it shall not touch: trunk, legs, the other forearm."""
+    geoms: dict[str, list[int]] = {}
+    for geom in range(model.model.ngeom):
+        body = model.model.body(model.model.geom_bodyid[geom]).name
+        geoms.setdefault(body.removesuffix("_link"), []).append(geom)
+    arms = [
+        [geom for link in ("elbow", "wrist_pitch", "wrist_yaw") for geom in geoms.get(f"{side}_{link}", [])] for side in _SIDES
+    ]
+    legs = [geom for side in _SIDES for link in ("hip_roll", "hip_yaw", "knee") for geom in geoms.get(f"{side}_{link}", [])]
+    rest = [*geoms.get("pelvis", []), *geoms.get("torso", []), *legs]
+    return [(arms[0], rest), (arms[1], rest), (arms[0], arms[1])]
 
 
 def foot_poses(model: RobotKinematics, feet: FootPlan) -> tuple[np.ndarray, np.ndarray]:
