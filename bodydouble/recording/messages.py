@@ -114,15 +114,37 @@ def serialize(msgtype: str, value: Any) -> bytes:
 def deserialize(msgtype: str, data: bytes | memoryview) -> Any:
     """Return the message that CDR bytes hold; arrays are read-only views into `data`.
 
+    Bytes after the message are ignored: Fast DDS appends some (it sizes its buffer for the worst alignment).
+
     Raises:
         ValueError: The bytes do not hold such a message.
     """
+    return _parse(msgtype, data)[0]
+
+
+def trim(msgtype: str, data: bytes) -> bytes:
+    """Return serialized bytes without what follows the message, which strict readers refuse.
+
+    Raises:
+        ValueError: The bytes do not hold such a message.
+    """
+    return data[: _parse(msgtype, data)[1]]
+
+
+def _parse(msgtype: str, data: bytes | memoryview) -> tuple[Any, int]:
+    """Return the message and the number of bytes it takes."""
     if len(data) < 4 or data[0] != 0 or data[1] not in (0, 1):
         raise ValueError("no CDR encapsulation header")
+    store = typestore()
     try:
-        return typestore().deserialize_cdr(data, full_type_name(msgtype))
+        layout = store.get_msgdef(full_type_name(msgtype))
+        parse = layout.deserialize_cdr_le if data[1] else layout.deserialize_cdr_be
+        message, end = parse(data[4:], 0, layout.cls, store)
     except Exception as error:  # generated code on foreign bytes: IndexError, struct.error, MemoryError, ...
         raise ValueError(f"{type(error).__name__}: {error}") from None
+    if end + 4 > len(data):
+        raise ValueError(f"{len(data)} bytes, expected {end + 4}")
+    return message, end + 4
 
 
 def _build_named(name: str, value: Any, where: str) -> Any:

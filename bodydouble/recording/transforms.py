@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,7 +48,7 @@ class TransformTree:
         for item in message.transforms:
             t, q = item.transform.translation, item.transform.rotation
             translation, quat = np.array([t.x, t.y, t.z]), np.array([q.w, q.x, q.y, q.z])
-            norm = float(np.linalg.norm(quat))
+            norm = math.hypot(q.w, q.x, q.y, q.z)
             if not (np.isfinite(translation).all() and 0.5 < norm < 2.0):
                 raise ValueError(f"transform of {item.child_frame_id!r} is not finite or has no orientation")
             parent, child = item.header.frame_id.lstrip("/"), item.child_frame_id.lstrip("/")

@@ -111,12 +111,15 @@ class RecordingWriter:
     def write_cdr(self, topic: str, msgtype: str, data: bytes, log_time_ns: int, publish_time_ns: int) -> None:
         """Write a message that is serialized already (CDR with encapsulation header, as rclpy's raw messages are).
 
+        Bytes after the message, as Fast DDS appends, are left out.
+
         Raises:
-            InputError: A topic, type, time or header that is not valid.
+            InputError: A topic, type or time that is not valid, or bytes that hold no such message.
         """
-        data = bytes(data)
-        if len(data) < 4 or data[0] != 0 or data[1] not in (0, 1):
-            raise InputError(f"{topic}: {len(data)} bytes without a CDR encapsulation header")
+        try:
+            data = messages.trim(messages.require_known(msgtype), bytes(data))
+        except ValueError as error:
+            raise InputError(f"{topic}: {len(data)} bytes that are no {msgtype} ({error})") from None
         self._append(topic, msgtype, data, _check_time(log_time_ns), _check_time(publish_time_ns))
 
     def write(self, topic: str, msgtype: str, message: Any, t_ns: int, log_time_ns: int | None = None) -> None:

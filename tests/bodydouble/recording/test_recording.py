@@ -362,7 +362,7 @@ def test_live_mode_flushes_by_time(tmp_path):
         (lambda w: w.write("a", STRING, {}, 0), "expected an absolute ROS name"),
         (lambda w: w.write("/a", STRING, {}, -1), "expected integer nanoseconds"),
         (lambda w: w.write("/a", STRING, {}, 0.5), "expected integer nanoseconds"),
-        (lambda w: w.write_cdr("/a", STRING, b"hi", 0, 0), "without a CDR encapsulation header"),
+        (lambda w: w.write_cdr("/a", STRING, b"hi", 0, 0), "2 bytes that are no std_msgs/msg/String"),
         (lambda w: w.write_cdr("/a", "x/msg/Y", bytes(4), 0, 0), "not one of ROS 2 Jazzy's"),
         (lambda w: w.write_depth("cam-0", np.ones((2, 2)), 0), "camera name"),
         (lambda w: w.write_camera_info("c", np.eye(4), 1, 1, 0), "intrinsics"),
