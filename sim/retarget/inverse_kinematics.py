@@ -119,11 +119,12 @@ def _arm_pairs(model: RobotKinematics) -> list[tuple[list[int], list[int]]]:
     for geom in range(model.model.ngeom):
         body = model.model.body(model.model.geom_bodyid[geom]).name
         geoms.setdefault(body.removesuffix("_link"), []).append(geom)
-    arms = [
-        [geom for link in ("elbow", "wrist_pitch", "wrist_yaw") for geom in geoms.get(f"{side}_{link}", [])] for side in _SIDES
-    ]
-    legs = [geom for side in _SIDES for link in ("hip_roll", "hip_yaw", "knee") for geom in geoms.get(f"{side}_{link}", [])]
-    rest = [*geoms.get("pelvis", []), *geoms.get("torso", []), *legs]
+
+    def of(links: tuple[str, ...], sides: tuple[str, ...]) -> list[int]:
+        return [geom for side in sides for link in links for geom in geoms.get(f"{side}_{link}", [])]
+
+    arms = [of(("elbow", "wrist_pitch", "wrist_yaw"), (side,)) for side in _SIDES]
+    rest = [*geoms.get("pelvis", []), *geoms.get("torso", []), *of(("hip_roll", "hip_yaw", "knee"), _SIDES)]
     return [(arms[0], rest), (arms[1], rest), (arms[0], arms[1])]
 
 

@@ -26,4 +26,4 @@ def flat_stage(robot: RobotSpec, motions: Sequence[RobotMotion] | RobotMotion, o
     spec = robot.mjspec(PHYSICS_DT)
     add_floor(spec)
     config = {"kind": "flat", "robot": robot.name, "frames": [motion.num_frames for motion in motions]}
-    return write_stage(spec, robot, motions, out, config=config, inputs={}, metrics={"motions": len(motions)})
+    return write_stage(spec, robot, motions, out, config=config, inputs={}, figures={"motions": len(motions)})

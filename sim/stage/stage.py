@@ -50,6 +50,18 @@ class Stage:
     manifest: dict[str, Any]
     """Contents of stage.json."""
 
+    def __str__(self) -> str:
+        """One line: where it is and what it holds."""
+        boxes = int(self.figures.get("furniture_boxes", 0))
+        seconds = ", ".join(f"{motion.duration_s:.1f} s" for motion in self.motions[:3])
+        more = f" and {len(self.motions) - 3} more" if len(self.motions) > 3 else ""
+        return f"{self.path}: {self.robot.name}, {boxes} furniture boxes, reference {seconds}{more}"
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Figures of stage.json."""
+        return self.manifest["figures"]
+
     @property
     def model_path(self) -> Path:
         """The MJCF file."""
@@ -111,7 +123,7 @@ def stage_hash(files: dict[str, str]) -> str:
 
 
 def _check_manifest(path: Path, manifest: Any) -> None:
-    wanted = {"robot": dict, "files": dict, "motions": list, "control_hz": float, "physics_dt": float}
+    wanted = {"robot": dict, "files": dict, "motions": list, "figures": dict, "control_hz": float, "physics_dt": float}
     for key, kind in wanted.items():
         if not isinstance(manifest, dict) or not isinstance(manifest.get(key), kind):
             raise InputError(f"{path / MANIFEST_FILE}: lacks {key!r}; build the stage again")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import mujoco
+import trimesh
 
 from bodydouble.artifacts import atomic_dir, provenance, write_json
 from bodydouble.errors import InputError
@@ -58,8 +59,9 @@ def write_stage(
     *,
     config: Any,
     inputs: Mapping[str, Path],
-    metrics: Mapping[str, Any],
-    meshes: Mapping[str, Path] | None = None,
+    figures: Mapping[str, float],
+    meshes: Mapping[str, trimesh.Trimesh] | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> Stage:
     """Write a stage folder in one step and return it loaded.
 
@@ -70,8 +72,9 @@ def write_stage(
         out: The folder to write; an older one is replaced.
         config: Configuration, for the provenance.
         inputs: Input files or folders, for the provenance.
-        metrics: Figures of the manifest.
-        meshes: Scene mesh files by the file name that `spec` gives them.
+        figures: Figures of the manifest, {name: number}.
+        meshes: Scene meshes by the file name that `spec` gives them.
+        extra: Further entries of the manifest.
 
     Raises:
         InputError: A motion is for another robot or rate, a mesh is missing, or the model does not compile.
@@ -82,7 +85,9 @@ def write_stage(
         check_motion(f"motion {i}", motion, robot, CONTROL_HZ)
     with atomic_dir(Path(out)) as folder:
         (folder / ASSETS_FOLDER).mkdir()
-        _copy_meshes(spec, robot, dict(meshes or {}), folder)
+        for name, mesh in (meshes or {}).items():
+            mesh.export(folder / ASSETS_FOLDER / name, file_type="stl")
+        _copy_meshes(spec, robot, set(meshes or {}), folder)
         (folder / MODEL_FILE).write_text(spec.to_xml())
         compile_spec(load_mjspec(folder / MODEL_FILE), MODEL_FILE)
         names = [REFERENCE_FILE]
@@ -92,7 +97,7 @@ def write_stage(
         for i, motion in enumerate(motions[1:], start=1):
             names.append(f"{MOTIONS_FOLDER}/{i:04d}.npz")
             motion.save(folder / names[-1])
-        manifest = {
+        manifest = dict(extra or {}) | {
             "provenance": provenance(config, inputs),
             "robot": {
                 "name": robot.name,
@@ -105,22 +110,22 @@ def write_stage(
             "physics_dt": PHYSICS_DT,
             "motions": names,
             "files": file_hashes(folder, [MODEL_FILE, ASSETS_FOLDER, *names]),
-            "metrics": dict(metrics),
+            "figures": dict(figures),
         }
         (folder / "LICENCE.txt").write_text(robot.licence)
         write_json(folder / MANIFEST_FILE, manifest)
     return Stage.load(out)
 
 
-def _copy_meshes(spec: mujoco.MjSpec, robot: RobotSpec, meshes: dict[str, Path], folder: Path) -> None:
+def _copy_meshes(spec: mujoco.MjSpec, robot: RobotSpec, written: set[str], folder: Path) -> None:
     """Copy each mesh and texture file into the stage, and compile the model with the copies."""
     origins = [robot.mjcf, *(attachment.mjcf for attachment in robot.attachments)]
     folders = [path for origin in origins for path in _mesh_folders(origin)]
     copied: dict[str, Path] = {}
     for asset in [*spec.meshes, *spec.textures, *spec.hfields]:
-        if not asset.file:
+        if not asset.file or asset.file in written:
             continue
-        source = meshes.get(asset.file) or _find(asset.file, folders)
+        source = _find(asset.file, folders)
         if source is None:
             raise InputError(f"{robot.mjcf}: mesh file {asset.file!r} is missing; restore the model's files")
         name = source.name
