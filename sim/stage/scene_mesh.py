@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import trimesh
@@ -63,8 +64,8 @@ def load_scene(path: Path) -> SceneMesh:
     if not np.isfinite(vertices).all():
         raise InputError(f"{path}: holds NaN or infinite vertices; reconstruct the scene again")
     colors = np.full((len(vertices), 3), 0.7)
-    visual = mesh.visual
-    if isinstance(visual, trimesh.visual.ColorVisuals) and visual.kind == "vertex":
+    visual: Any = mesh.visual
+    if visual is not None and visual.kind == "vertex":
         colors = np.asarray(visual.vertex_colors)[:, :3] / 255.0
     return SceneMesh(vertices, np.asarray(mesh.faces, dtype=np.int64), colors)
 
