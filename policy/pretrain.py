@@ -1,6 +1,6 @@
 """Pretraining of a tracking policy on many motions, on a GPU with MuJoCo Warp or on the CPU.
 
-    python -m policy.pretrain --model g1.mjb --robot g1.json --motions motions/ --out out/ --minutes 8
+    python -m policy.pretrain --model g1.mjb --robot g1.json --motions library.npz --out out/ --minutes 8
 
 It needs no package beyond torch, mujoco, array-api-compat and safetensors (and mujoco_warp on a GPU).
 """
@@ -18,7 +18,6 @@ import mujoco
 import torch
 
 from policy.checkpoint import CheckpointInfo, load_checkpoint, restore_optimizer, save_checkpoint
-from policy.motion_library import load_motions
 from policy.nets.actor_critic import NetConfig
 from policy.rl.ppo import PPO, PPOConfig
 from policy.rl.runner import Progress, Runner, make_net
@@ -26,6 +25,7 @@ from sim.backend.protocol import SimBackend
 from sim.env.tracked_robot import TrackedRobot
 from sim.env.tracking_env import TrackingEnv
 from sim.tasks.tracking.config import RandomisationConfig, ResetConfig, TrackingConfig
+from sim.tasks.tracking.library import load_library
 
 SAVE_EVERY_S = 60.0
 """Time between checkpoints, s."""
@@ -41,9 +41,10 @@ def main(argv: list[str] | None = None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     model = mujoco.MjModel.from_binary_path(args.model)
     robot = TrackedRobot.load(Path(args.robot))
-    motions = load_motions(Path(args.motions))
+    motions = load_library(Path(args.motions), model)
     print(f"{len(motions)} motions, {sum(m.duration_s for m in motions):.0f} s", flush=True)
-    task = TrackingEnv(_backend(args, model, args.envs), robot, motions, TrackingConfig(), dump=out / "nan_state.npz")
+    backend = _backend(args, model, args.envs)
+    task = TrackingEnv(backend, robot, motions, TrackingConfig(), dump=out / "nan_state.npz", final_policy_obs=False)
     updates, env_steps = 0, 0
     if args.resume:
         net, info, rest = load_checkpoint(Path(args.resume), device)
@@ -135,10 +136,10 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="compiled MuJoCo model (.mjb): the robot on a floor")
     parser.add_argument("--robot", required=True, help="the robot's names, limits and scales (.json)")
-    parser.add_argument("--motions", required=True, help="folder of reference motions (.npz)")
+    parser.add_argument("--motions", required=True, help="library of reference motions (.npz)")
     parser.add_argument("--out", required=True, help="folder for checkpoints and log")
     parser.add_argument("--minutes", type=float, default=8.0, help="training time")
-    parser.add_argument("--envs", type=int, default=4096, help="environments")
+    parser.add_argument("--envs", type=int, default=8192, help="environments")
     parser.add_argument("--backend", choices=("warp", "cpu"), default="warp", help="where to simulate")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the simulation")
     parser.add_argument("--seed", type=int, default=0, help="seed")

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 
 from bodydouble.frames import quat_from_matrix
 from bodydouble.motion import HumanMotion
-from perception.body.anny_body import DEFAULT_SHAPE, JOINT_NAMES, PARENTS, SHAPE_NAMES, AnnyBody
+from perception.body.anny_body import CONTACT_NAMES, JOINT_NAMES, AnnyBody, RestBody
+from perception.body.anny_data import BONE_NAMES, BONE_PARENTS, SHAPE_NAMES
 from perception.synthetic.inverse_kinematics import two_bone
 from perception.synthetic.motions import MotionConfig, Proportions, Tracks, plan, random_segments, with_segments
 
-CONTACT_NAMES = ("left_foot", "right_foot", "left_hand", "right_hand", "pelvis")
-"""Body parts whose contact a HumanMotion tells."""
 _CONTACT_JOINTS = ("left_ankle", "right_ankle", "left_wrist", "right_wrist", "pelvis")
+DEFAULT_SHAPE = (0.5, 0.5, 0.5, 0.5, 0.5)
+"""An average person."""
 
 
-def proportions(body: AnnyBody) -> Proportions:
+@functools.cache
+def whole_body() -> AnnyBody:
+    """Return the body with all its vertices, loaded once."""
+    return AnnyBody.load()
+
+
+def proportions(rest: RestBody) -> Proportions:
     """Return the lengths of a body that planning needs."""
-    joint = {name: body.rest_joints[i].numpy() for i, name in enumerate(JOINT_NAMES)}
-    sole = body.sole_height()
+    origin = rest.joint_pos[0]
+    joint = {name: (rest.joint_pos[i] - origin).numpy() for i, name in enumerate(BONE_NAMES)}
+    sole = float((origin - rest.vertices)[:, 2].max())
     leg = np.linalg.norm(joint["left_knee"] - joint["left_hip"])
     leg += np.linalg.norm(joint["left_ankle"] - joint["left_knee"])
     arm = np.linalg.norm(joint["left_elbow"] - joint["left_shoulder"])
@@ -40,22 +50,28 @@ def act(config: MotionConfig, shape: tuple[float, ...] = DEFAULT_SHAPE) -> Human
 
     Args:
         config: The clip.
-        shape: Phenotype parameters (6,).
+        shape: Shape parameters (5,).
 
     Raises:
         InputError: A segment of the clip is not possible.
     """
-    body = AnnyBody(shape)
-    tracks = plan(config, proportions(body))
-    rotation = _solve(tracks, body)
+    body = whole_body()
+    rest = body.rest(torch.tensor(shape, dtype=body.dtype))
+    tracks = plan(config, proportions(rest))
+    rotation = _solve(tracks, rest.joint_pos[: len(BONE_NAMES)].numpy().astype(np.float64))
     local = rotation.copy()
-    for index, parent in enumerate(PARENTS):
+    for index, parent in enumerate(BONE_PARENTS):
         if parent >= 0:
             local[:, index] = np.swapaxes(rotation[:, parent], -1, -2) @ rotation[:, index]
     pose = quat_from_matrix(local)
     with torch.no_grad():
-        positions, _ = body.joints(torch.from_numpy(pose).float(), torch.from_numpy(tracks.pelvis).float())
-    joint_pos = positions.numpy().astype(np.float64)
+        state = body.forward(
+            torch.from_numpy(pose).to(body.dtype),
+            torch.from_numpy(tracks.pelvis).to(body.dtype),
+            rest=rest,
+            with_vertices=False,
+        )
+    joint_pos = state.joint_pos.numpy().astype(np.float64)
     frames = len(pose)
     contact = np.zeros((frames, len(CONTACT_NAMES)))
     contact[:, :2] = tracks.contact
@@ -64,7 +80,7 @@ def act(config: MotionConfig, shape: tuple[float, ...] = DEFAULT_SHAPE) -> Human
         times_ns=np.round(np.arange(frames) * 1e9 / config.fps).astype(np.int64),
         joint_names=JOINT_NAMES,
         joint_pos=joint_pos,
-        joint_quat=quat_from_matrix(rotation),
+        joint_quat=state.joint_quat.numpy().astype(np.float64),
         contact_names=CONTACT_NAMES,
         contact=contact,
         contact_pos=joint_pos[:, [JOINT_NAMES.index(name) for name in _CONTACT_JOINTS]],
@@ -92,32 +108,31 @@ def _rot_z(angle: np.ndarray) -> np.ndarray:
     return np.stack([c, -s, o, s, c, o, o, o, o + 1], axis=-1).reshape(*angle.shape, 3, 3)
 
 
-def _solve(tracks: Tracks, body: AnnyBody) -> np.ndarray:
-    """Return the world rotations (T, 22, 3, 3) of all joints."""
+def _solve(tracks: Tracks, rest: np.ndarray) -> np.ndarray:
+    """Return the world rotations (T, 22, 3, 3) of all bones, given their joints in the rest pose (22, 3)."""
     frames = len(tracks.pelvis)
-    index = {name: i for i, name in enumerate(JOINT_NAMES)}
-    rest = body.rest_joints.numpy().astype(np.float64)
-    rotation = np.tile(np.eye(3), (frames, len(JOINT_NAMES), 1, 1))
+    index = {name: i for i, name in enumerate(BONE_NAMES)}
+    rotation = np.tile(np.eye(3), (frames, len(BONE_NAMES), 1, 1))
     heading = _rot_z(tracks.heading)
     pitch, bend, yaw = tracks.torso.T
     rotation[:, 0] = heading @ _rot_y(pitch)
-    for name, share in (("spine_low", 0.35), ("spine", 0.7), ("chest", 1.0)):
+    for name, share in (("spine1", 0.35), ("spine2", 0.7), ("spine3", 1.0)):
         rotation[:, index[name]] = heading @ _rot_z(share * yaw) @ _rot_y(pitch + share * bend)
-    for name in ("left_clavicle", "right_clavicle"):
-        rotation[:, index[name]] = rotation[:, index["chest"]]
+    for name in ("left_collar", "right_collar"):
+        rotation[:, index[name]] = rotation[:, index["spine3"]]
     # The head keeps looking ahead while the torso leans.
     for name, share in (("neck", 0.5), ("head", 0.25)):
         rotation[:, index[name]] = heading @ _rot_z(yaw) @ _rot_y(share * (pitch + bend))
-    position = np.zeros((frames, len(JOINT_NAMES), 3))
+    position = np.zeros((frames, len(BONE_NAMES), 3))
     position[:, 0] = tracks.pelvis
 
     def place(name: str) -> np.ndarray:
         i = index[name]
-        parent = PARENTS[i]
+        parent = BONE_PARENTS[i]
         position[:, i] = position[:, parent] + rotation[:, parent] @ (rest[i] - rest[parent])
         return position[:, i]
 
-    for name in ("spine_low", "spine", "chest", "left_clavicle", "right_clavicle"):
+    for name in ("spine1", "spine2", "spine3", "left_collar", "right_collar"):
         place(name)
     hinge = np.array([0.0, 1.0, 0.0])
     for side, name in enumerate(("left", "right")):
@@ -125,13 +140,18 @@ def _solve(tracks: Tracks, body: AnnyBody) -> np.ndarray:
         foot = _rot_z(tracks.foot_yaw[:, side])
         forward = foot @ np.array([1.0, 0.06 if side == 0 else -0.06, 0.0])
         rotation[:, hip], rotation[:, knee], _ = two_bone(
-            place(f"{name}_hip"), tracks.feet[:, side], rest[knee] - rest[hip], rest[ankle] - rest[knee], forward, -hinge
+            place(f"{name}_hip"),
+            tracks.feet[:, side],
+            rest[knee] - rest[hip],
+            rest[ankle] - rest[knee],
+            forward,
+            -hinge,
         )
         rotation[:, ankle] = rotation[:, toe] = foot
         shoulder, elbow, wrist = (index[f"{name}_{part}"] for part in ("shoulder", "elbow", "wrist"))
         hand = tracks.pelvis + (heading @ tracks.hands[:, side, :, None])[..., 0]
         out = 0.5 if side == 0 else -0.5
-        back = rotation[:, index["chest"]] @ np.array([-0.7, out, -0.6])
+        back = rotation[:, index["spine3"]] @ np.array([-0.7, out, -0.6])
         upper, lower = rest[elbow] - rest[shoulder], rest[wrist] - rest[elbow]
         rest_hinge = np.cross(upper, lower)
         rotation[:, shoulder], rotation[:, elbow], _ = two_bone(

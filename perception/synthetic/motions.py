@@ -173,7 +173,9 @@ class _Planner:
         # First the weight goes over the standing foot, then the other one swings.
         for share in min_jerk(shift):
             row = dict(begin)
-            row["pelvis"] = np.array([*(begin["pelvis"][:2] + share * (over - begin["pelvis"][:2])), begin["pelvis"][2]])
+            row["pelvis"] = np.array(
+                [*(begin["pelvis"][:2] + share * (over - begin["pelvis"][:2])), begin["pelvis"][2]]
+            )
             self.rows.append(row)
         begin = self.rows[-1]
         for index, share in enumerate(min_jerk(swing)):
@@ -185,7 +187,9 @@ class _Planner:
             yaws = begin["foot_yaw"].copy()
             yaws[foot] += share * (yaw - yaws[foot])
             row["foot_yaw"] = yaws
-            row["pelvis"] = np.array([*(begin["pelvis"][:2] + share * (pelvis_xy - begin["pelvis"][:2])), begin["pelvis"][2]])
+            row["pelvis"] = np.array(
+                [*(begin["pelvis"][:2] + share * (pelvis_xy - begin["pelvis"][:2])), begin["pelvis"][2]]
+            )
             row["heading"] = begin["heading"] + share * (heading - begin["heading"])
             contact = np.array([True, True])
             contact[foot] = index == swing - 1
@@ -323,7 +327,9 @@ def plan(config: MotionConfig, body: Proportions) -> Tracks:
     planner.start(config.start_xy, config.heading)
     for segment in config.segments:
         if segment.kind not in SEGMENTS or segment.seconds <= 0 or segment.side not in ("left", "right", "both"):
-            raise InputError(f"segment {segment} is not possible; kinds: {', '.join(SEGMENTS)}; seconds must be positive")
+            raise InputError(
+                f"segment {segment} is not possible; kinds: {', '.join(SEGMENTS)}; seconds must be positive"
+            )
         SEGMENTS[segment.kind](planner, segment)
     rows = planner.rows
     stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ def mlp(sizes: tuple[int, ...], last_gain: float) -> nn.Sequential:
         last_gain: Gain of the last layer's weights.
     """
     layers: list[nn.Module] = []
-    for index, (size_in, size_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for index, (size_in, size_out) in enumerate(itertools.pairwise(sizes)):
         linear = nn.Linear(size_in, size_out)
         last = index == len(sizes) - 2
         nn.init.orthogonal_(linear.weight, gain=last_gain if last else math.sqrt(2))

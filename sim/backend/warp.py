@@ -49,6 +49,12 @@ class WarpBatch:
         self._generator = self._torch.Generator(device=self.device)
         self._generator.manual_seed(seed)
         self._wp_device = self._wp.get_device(device)
+        if self.device.type == "cuda":
+            # Graphs cannot be captured on the default stream, and physics and torch must be ordered: one own stream
+            # becomes the current one of both.
+            stream = self._torch.cuda.Stream(self.device)
+            self._torch.cuda.set_stream(stream)
+            self._wp.set_stream(self._wp.stream_from_torch(stream), self._wp_device)
         with self._wp.ScopedDevice(self._wp_device):
             self._model = self._mjw.put_model(model)
             self._data = self._mjw.make_data(
@@ -74,19 +80,15 @@ class WarpBatch:
 
     def step(self, ctrl: Any, previous_ctrl: Any, delay: Any, num_substeps: int) -> None:
         """Advance every simulation by one control step (see SimBackend.step)."""
-        if self.device.type == "cuda":
-            stream = self._wp.stream_from_torch(self._torch.cuda.current_stream(self.device))
-            with self._wp.ScopedStream(stream):
+        with self._wp.ScopedDevice(self._wp_device):
+            if self.device.type == "cuda" and self._graph is None:
+                self._capture()
+            for substep in range(num_substeps):
+                self._ctrl.copy_(self._torch.where((delay > substep)[:, None], previous_ctrl, ctrl))
                 if self._graph is None:
-                    self._capture()
-                for substep in range(num_substeps):
-                    self._ctrl.copy_(self._torch.where((delay > substep)[:, None], previous_ctrl, ctrl))
+                    self._mjw.step(self._model, self._data)
+                else:
                     self._wp.capture_launch(self._graph)
-            return
-        for substep in range(num_substeps):
-            self._ctrl.copy_(self._torch.where((delay > substep)[:, None], previous_ctrl, ctrl))
-            with self._wp.ScopedDevice(self._wp_device):
-                self._mjw.step(self._model, self._data)
 
     def _capture(self) -> None:
         # Kernels compile on the first call, which must happen outside of the capture; the state is put back after.

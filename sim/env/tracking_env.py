@@ -41,7 +41,7 @@ class StepResult:
     truncated: Array
     """Episodes that ran out of time (N,), bool; their value must be bootstrapped from `final_obs`."""
     final_obs: dict[str, Array]
-    """Observations at the end of this step, before any environment was reset."""
+    """Observations at the end of this step, before any environment was reset; "critic", and "policy" if asked for."""
     body_error: Array
     """Mean distance of the tracked bodies to their reference (N,), m."""
 
@@ -71,6 +71,7 @@ class TrackingEnv:
         motions: Sequence[RobotMotion],
         config: TrackingConfig,
         dump: Path = Path("nan_state.npz"),
+        final_policy_obs: bool = True,
     ) -> None:
         """Set the environments up; call `reset` before the first step.
 
@@ -80,6 +81,7 @@ class TrackingEnv:
             motions: Reference motions at the control rate.
             config: The task.
             dump: File that receives the state when the physics diverges.
+            final_policy_obs: Whether `final_obs` holds the policy's observation too; PPO needs only the critic's.
 
         Raises:
             InputError: Model, robot and motions do not fit each other.
@@ -90,6 +92,7 @@ class TrackingEnv:
         self.step_s = 1.0 / config.control_hz
         self._substeps = substeps_per_control(config.control_hz, model.opt.timestep)
         self._dump = dump
+        self._final_policy_obs = final_policy_obs
         _check_model(model, robot)
         self.bank = MotionBank(motions, backend, config.control_hz)
         if self.bank.joint_names != robot.joint_names:
@@ -129,9 +132,9 @@ class TrackingEnv:
         self._bias = SensorBias(joint=action, odometry=self.backend.asarray(np.zeros((n, 3))))
         self._foot_pos = self.backend.asarray(np.zeros((n, len(self._feet), 3)))
         self._reset_where(xp.ones_like(zeros) > 0)
-        frame, critic = self._observe()
+        frame = self._observe_policy()
         self._history, policy = self._builder.push(self._builder.start_history(frame), frame)
-        return {"policy": policy, "critic": critic}
+        return {"policy": policy, "critic": self._observe_critic(fresh=xp.ones_like(zeros) > 0)}
 
     def step(self, action: Array) -> StepResult:
         """Advance every environment by one control step.
@@ -165,19 +168,16 @@ class TrackingEnv:
         reward = total_reward(sample, self.config.reward, self.step_s)
         error = sample.body_pos - sample.ref_body_pos
         body_error = xp.mean(xp.sqrt(xp.sum(error * error, axis=-1)), axis=-1)
-        frame, critic = self._observe()
-        history, policy = self._builder.push(self._history, frame)
-        final_obs = {"policy": policy, "critic": critic}
+        final_obs = {"critic": self._observe_critic()}
+        if self._final_policy_obs:
+            _, final_obs["policy"] = self._builder.push(self._history, self._observe_policy())
         self._sampler.record(self._clip, self._frame, terminated)
         done = terminated | truncated
         self._reset_where(done)
-        frame, critic = self._observe(fresh=done)
-        fresh_history, fresh_policy = self._builder.push(self._builder.start_history(frame), frame)
-        self._history = xp.where(done[:, None, None], fresh_history, history)
-        obs = {
-            "policy": xp.where(done[:, None], fresh_policy, policy),
-            "critic": xp.where(done[:, None], critic, final_obs["critic"]),
-        }
+        frame = self._observe_policy()
+        history = xp.where(done[:, None, None], self._builder.start_history(frame), self._history)
+        self._history, policy = self._builder.push(history, frame)
+        obs = {"policy": policy, "critic": self._observe_critic(fresh=done)}
         return StepResult(obs, reward, terminated, truncated, final_obs, body_error)
 
     def _with_other_actuators(self, target: Array) -> Array:
@@ -235,16 +235,21 @@ class TrackingEnv:
         self._foot_pos = foot_pos
         return sample
 
-    def _observe(self, fresh: Array | None = None) -> tuple[Array, Array]:
-        """Return one policy frame (N, P) as sensors see it, and the critic's observation (N, C).
+    def _observe_policy(self) -> Array:
+        """Return one frame (N, P) of the policy's observation, as sensors see it."""
+        state, _, _ = self._split()
+        ref = self.bank.window(self._clip, self._frame, self._offsets, self._hold > 0)
+        seen = noisy_state(self.backend, self.config.randomisation, state, self._bias)
+        return self._builder.frame(seen, ref, self._action)
+
+    def _observe_critic(self, fresh: Array | None = None) -> Array:
+        """Return the critic's observation (N, C), without noise.
 
         Body poses of freshly reset environments are not computed yet; there the reference's stand in for them.
         """
         xp, bank = self._xp, self.bank
         state, _, _ = self._split()
         ref = bank.window(self._clip, self._frame, self._offsets, self._hold > 0)
-        seen = noisy_state(self.backend, self.config.randomisation, state, self._bias)
-        policy = self._builder.frame(seen, ref, self._action)
         place = bank.index(self._clip, self._frame)
         ref_body = bank.body_pos[place]
         body = self.backend.body_pos()[:, self._bodies]
@@ -254,7 +259,7 @@ class TrackingEnv:
         error = quat_rotate_inv(heading[:, None], ref_body - body)
         relative = quat_rotate_inv(heading[:, None], body - state.root_pos[:, None])
         n = self.num_envs
-        critic = xp.concat(
+        return xp.concat(
             [
                 self._builder.frame(state, ref, self._action),
                 quat_rotate_inv(heading, state.root_lin_vel),
@@ -265,7 +270,6 @@ class TrackingEnv:
             ],
             axis=-1,
         )
-        return policy, critic
 
     def _push(self) -> None:
         config, xp = self.config.randomisation, self._xp
