@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,8 @@ MAX_IMAGE_BYTES = 64 << 20
 MAX_PIXELS = 16 << 20
 _ROTATION_TOLERANCE = 0.02
 """Farther from orthonormal, a pose is damaged and not merely rounded."""
-_MAX_TIME_NS = (1 << 31) * 1_000_000_000 - 1
+_MAX_TIME_S = 1 << 31
+"""ROS stamps hold int32 seconds."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def read_color_file(path: Path) -> tuple[bytes, str, tuple[int, int]]:
             _check_pixels(path, image)
             if image.format is None:
                 raise ValueError("unknown format")
+            image.load()  # a truncated file shows only when it is decoded
             return data, image.format.lower(), image.size
     except InputError:
         raise
@@ -180,10 +182,12 @@ def check_intrinsics(intrinsics: tuple[float, float, float, float], where: str) 
 
 def _nanoseconds(text: str, where: str) -> int:
     try:
-        value = int((Decimal(text) * 1_000_000_000).to_integral_value())
-    except (InvalidOperation, ValueError, OverflowError):
+        seconds = Decimal(text)
+        # Compared before it is multiplied: the exponent comes from the file.
+        value = int((seconds * 1_000_000_000).to_integral_value()) if 0 <= seconds < _MAX_TIME_S else -1
+    except (ArithmeticError, ValueError):
         value = -1
-    if not 0 <= value <= _MAX_TIME_NS:
+    if value < 0:
         raise InputError(f"{where}: {text[:40]!r} is no time in seconds; restore the file")
     return value
 

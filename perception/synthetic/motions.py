@@ -136,7 +136,7 @@ class _Planner:
     def frames(self, seconds: float) -> int:
         return max(2, round(seconds * self.fps))
 
-    def blend(self, seconds: float, **targets: Array) -> None:
+    def blend(self, seconds: float, **targets: Array | list[float]) -> None:
         """Move smoothly to the targets; what is not named stays."""
         begin = self.rows[-1]
         for share in min_jerk(self.frames(seconds)):
@@ -204,7 +204,7 @@ def _stand(p: _Planner, s: Segment) -> None:
 def _reach(p: _Planner, s: Segment) -> None:
     height, width = p.body.shoulder
     target = np.array([0.80 * p.body.arm * s.amount, 0.7 * width, height - 0.10])
-    lean = p.stance() + [*p.forward(0.02), -0.01]
+    lean = p.stance() + np.array([*p.forward(0.02), -0.01])
     p.blend(0.4 * s.seconds, hands=p.hands_to(s.side, target), torso=[0.06, 0.10, 0.0], pelvis=lean)
     p.blend(0.2 * s.seconds)
     p.blend(0.4 * s.seconds, hands=p.rest_hands(), torso=np.zeros(3), pelvis=p.stance())

@@ -29,9 +29,9 @@ class Renderer:
             size: Width and height, pixels.
         """
         self._room = o3d.t.geometry.RaycastingScene(nthreads=1)
-        self._room.add_triangles(room.vertices.astype(np.float32), room.triangles.astype(np.uint32))
+        self._room.add_triangles(_tensor(room.vertices, np.float32), _tensor(room.triangles, np.uint32))
         self._room_colours = room.colours.astype(np.float32)
-        self._faces = np.ascontiguousarray(faces.astype(np.uint32))
+        self._faces = _tensor(faces, np.uint32)
         self._person_colours = _clothes(rest_vertices[faces].mean(axis=1))
         width, height = size
         u, v = np.meshgrid(np.arange(width), np.arange(height))
@@ -61,7 +61,7 @@ class Renderer:
     def _cast(
         self, scene: o3d.t.geometry.RaycastingScene, rays: np.ndarray, colours: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        hit = scene.cast_rays(o3d.core.Tensor(rays), nthreads=1)
+        hit = scene.cast_rays(_tensor(rays, np.float32), nthreads=1)
         depth = hit["t_hit"].numpy()
         triangle = hit["primitive_ids"].numpy()
         normal = hit["primitive_normals"].numpy()
@@ -86,12 +86,16 @@ class Renderer:
         if left >= right or top >= bottom:
             return
         scene = o3d.t.geometry.RaycastingScene(nthreads=1)
-        scene.add_triangles(np.ascontiguousarray(person.astype(np.float32)), self._faces)
+        scene.add_triangles(_tensor(person, np.float32), self._faces)
         window = (slice(top, bottom), slice(left, right))
         person_colour, person_depth = self._cast(scene, np.ascontiguousarray(rays[window]), self._person_colours)
         nearer = person_depth < depth[window]
         colour[window][nearer] = person_colour[nearer]
         depth[window][nearer] = person_depth[nearer]
+
+
+def _tensor(array: np.ndarray, dtype: type) -> o3d.core.Tensor:
+    return o3d.core.Tensor.from_numpy(np.ascontiguousarray(array, dtype=dtype))
 
 
 def _clothes(centres: np.ndarray) -> np.ndarray:

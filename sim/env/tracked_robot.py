@@ -6,7 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bodydouble.artifacts import read_json
 from bodydouble.errors import InputError
@@ -72,6 +72,7 @@ class TrackedRobot:
         """
         raw = read_json(path)
         try:
-            return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()})
+            fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in raw.items()}
+            return cls(**fields)
         except (TypeError, AttributeError) as error:
             raise InputError(f"{path}: is no robot file ({error}); write it again") from None

@@ -354,7 +354,7 @@ class TrackingEnv:
             "clip": self._clip,
             "frame": self._frame,
         }
-        host = {name: np.asarray(a.cpu() if hasattr(a, "cpu") else a) for name, a in arrays.items()}
+        host: dict[str, Any] = {name: np.asarray(a.cpu() if hasattr(a, "cpu") else a) for name, a in arrays.items()}
         np.savez_compressed(self._dump, **host)
         raise PhysicsError(
             f"physics diverged in {int(host['bad'].sum())} of {self.num_envs} simulations; "

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from bodydouble.errors import InputError
+
 
 @dataclass(frozen=True)
 class RetargetConfig:
@@ -40,3 +42,25 @@ class RetargetConfig:
     """Steps of inverse kinematics per frame and pass."""
     velocity_fraction: float = 0.8
     """Share of the motors' speed limits that the motion may use."""
+
+    def __post_init__(self) -> None:
+        positive = (
+            "fps",
+            "time_stretch",
+            "cutoff_hz",
+            "min_contact_s",
+            "min_swing_s",
+            "velocity_fraction",
+            "iterations",
+        )
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise InputError(f"retargeting: {name} is {getattr(self, name)}, expected more than 0")
+        if not self.cutoff_hz / self.time_stretch < 0.5 * self.fps:
+            raise InputError(
+                f"retargeting: cutoff_hz is {self.cutoff_hz}, expected less than half of {self.fps} frames/s"
+            )
+        if min(self.hold_s, self.transition_s) < 0.1:
+            raise InputError("retargeting: hold_s and transition_s must be at least 0.1 s")
+        if self.path_scale is not None and not 0.1 <= self.path_scale <= 10.0:
+            raise InputError(f"retargeting: path_scale is {self.path_scale}, expected 0.1 to 10")

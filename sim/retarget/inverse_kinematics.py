@@ -62,8 +62,10 @@ class SequenceSolver:
             mink.CollisionAvoidanceLimit(
                 model.model,
                 _arm_pairs(model),
+                # mink bounds the step, not the speed, by gain * distance / dt: scaled so that a step takes half of it.
+                gain=0.5 / (config.fps * config.iterations),
                 minimum_distance_from_collisions=_ARM_CLEARANCE,
-                collision_detection_distance=4 * _ARM_CLEARANCE,
+                collision_detection_distance=5 * _ARM_CLEARANCE,
             ),
         ]
 

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from bodydouble.errors import InputError
 from sim.stage.scene_mesh import SceneMesh
 
 
@@ -30,6 +31,12 @@ class FurnitureConfig:
     """Connected pieces with fewer occupied cells are noise."""
     min_gain_m3: float = 0.0005
     """A box is not split further where that frees less space than this, m^3."""
+
+    def __post_init__(self) -> None:
+        if not 0.01 <= self.cell_m <= 0.5 or self.max_boxes < 1:
+            raise InputError(
+                f"furniture: cell_m {self.cell_m} or max_boxes {self.max_boxes}; expected 0.01 to 0.5, and 1 or more"
+            )
 
 
 @dataclass(frozen=True, eq=False)

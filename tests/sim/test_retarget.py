@@ -15,7 +15,7 @@ from sim.retarget import RetargetConfig, Retargeted, retarget, retarget_clip
 from sim.retarget.bvh import load_bvh
 from sim.retarget.human import joint_roles
 from sim.robots import RobotSpec, robot_spec
-from tests.sim.stick_person import person, squat_and_reach, step_forward
+from tests.sim.stick_person import person, pulse, squat_and_reach, step_forward
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_quality(clip: str, request: pytest.FixtureRequest):
     assert figures["limit_violations"] == 0 and figures["speed_violations"] == 0
     assert figures["foot_skate_max_cm_s"] < 0.1
     assert figures["penetration_mm"] < 0.5 and figures["foot_float_mm"] < 0.5
-    assert figures["joint_speed_max"] < 8.0
+    assert figures["joint_speed_max"] < 8.0 and figures["self_contact_mm"] < 2.0
     assert figures["zmp_outside_share"] < 0.03 and figures["zmp_outside_max_cm"] < 3.0
     assert figures["realtime_factor"] > 2.0  # five and more on an idle core; the tests may share theirs
 
@@ -106,6 +106,26 @@ def test_clip_that_begins_on_one_foot_steps_into_it(g1: RobotSpec):
     assert result.motion.contact[:60].all() and not result.motion.contact[result.clip_start, 0]
 
 
+def test_noisy_joints_and_contacts_still_give_a_motion_that_can_be_stood_on(g1: RobotSpec):
+    rng = np.random.default_rng(0)
+    human = step_forward()
+    joints = human.joint_pos + rng.normal(0.0, 0.015, human.joint_pos.shape)
+    wrong = rng.random(human.contact.shape) < 0.03
+    noisy = dataclasses.replace(human, joint_pos=joints, contact=np.abs(human.contact - wrong))
+    figures = retarget_clip(noisy, g1).metrics
+    assert figures["limit_violations"] == 0 and figures["speed_violations"] == 0
+    assert figures["foot_skate_max_cm_s"] < 0.5 and figures["self_contact_mm"] < 2.0
+    assert figures["zmp_outside_share"] < 0.05
+
+
+def test_forearms_keep_off_the_legs_in_a_deep_squat(g1: RobotSpec):
+    times = np.arange(150) / 30.0
+    down = pulse(times, 0.8, 4.2)
+    # Arms hang straight down while the thighs come up to them.
+    human = person(times, drop=0.42 * down, lean=0.6 * down, raise_arms=0.4 * down)
+    assert retarget_clip(human, g1).metrics["self_contact_mm"] < 2.0
+
+
 PER_FRAME = ("times_ns", "joint_pos", "joint_quat", "contact", "contact_pos", "pose", "root_pos")
 
 
@@ -131,6 +151,10 @@ def test_bad_input_is_refused_in_one_line(g1: RobotSpec):
         retarget(without_contacts(human), g1)
     with pytest.raises(InputError, match="no joint is known as left_hip"):
         retarget(dataclasses.replace(human, joint_names=tuple(f"j{i}" for i in range(14))), g1)
+    with pytest.raises(InputError, match="cutoff_hz is 30"):
+        RetargetConfig(cutoff_hz=30.0)
+    with pytest.raises(InputError, match="iterations is 0"):
+        RetargetConfig(iterations=0)
     with pytest.raises(InputError, match="robot ur5e_2f85: is no biped"):
         retarget(human, robot_spec("ur5e_2f85"))
     times = {name: getattr(human, name)[:6] for name in PER_FRAME}

@@ -1,0 +1,1 @@
+"""World model: planning in MuJoCo, skills and their orchestration."""
