@@ -32,7 +32,7 @@ class PPOConfig:
     """Clipping range of the probability ratio."""
     value_weight: float = 1.0
     """Weight of the value loss."""
-    entropy_weight: float = 0.003
+    entropy_weight: float = 0.001
     """Weight of the entropy bonus."""
     max_grad_norm: float = 1.0
     """Bound on the gradient's norm."""

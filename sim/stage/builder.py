@@ -14,8 +14,9 @@ from bodydouble.artifacts import inputs_hash, is_current
 from bodydouble.errors import InputError
 from bodydouble.frames import quat_from_matrix, quat_mul, se3_apply
 from bodydouble.motion import HumanMotion, RobotMotion
-from sim.retarget import RetargetConfig, retarget_clip
+from sim.retarget.config import RetargetConfig
 from sim.retarget.kinematics import kinematics
+from sim.retarget.retarget import retarget_clip
 from sim.robots import RobotSpec, robot_spec
 from sim.stage.floor import Floor, find_floor
 from sim.stage.furniture import Box, FurnitureConfig, furniture_boxes

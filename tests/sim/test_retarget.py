@@ -11,9 +11,10 @@ import pytest
 from bodydouble.errors import InputError
 from bodydouble.frames import quat_rotate, yaw_angle
 from bodydouble.motion import HumanMotion, RobotMotion
-from sim.retarget import RetargetConfig, Retargeted, retarget, retarget_clip
 from sim.retarget.bvh import load_bvh
+from sim.retarget.config import RetargetConfig
 from sim.retarget.human import joint_roles
+from sim.retarget.retarget import Retargeted, retarget, retarget_clip
 from sim.robots import RobotSpec, robot_spec
 from tests.sim.stick_person import person, pulse, squat_and_reach, step_forward
 
