@@ -13,15 +13,17 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import mujoco
 import torch
 
 from policy.checkpoint import CheckpointInfo, load_checkpoint, restore_optimizer, save_checkpoint
-from policy.nets.actor_critic import NetConfig
+from policy.nets.actor_critic import ActorCritic, NetConfig
 from policy.rl.ppo import PPO, PPOConfig
 from policy.rl.runner import Progress, Runner, make_net
 from sim.backend.protocol import SimBackend
+from sim.env.evaluate import evaluate
 from sim.env.tracked_robot import TrackedRobot
 from sim.env.tracking_env import TrackingEnv
 from sim.tasks.tracking.config import RandomisationConfig, ResetConfig, TrackingConfig
@@ -83,42 +85,34 @@ def main(argv: list[str] | None = None) -> int:
 
     last = runner.train(lambda p: p.seconds > 60 * args.minutes, on_update, log=out / "log.jsonl")
     save(last)
-    figures = evaluate(args, model, robot, motions, net)
+    figures = figures_of(args, model, robot, motions, net)
     print(json.dumps(figures), flush=True)
     (out / "eval.json").write_text(json.dumps({"figures": figures, "config": asdict(TrackingConfig())}))
     return 0
 
 
 @torch.no_grad()
-def evaluate(
-    args: argparse.Namespace, model: mujoco.MjModel, robot: TrackedRobot, motions: list, net
+def figures_of(
+    args: argparse.Namespace, model: mujoco.MjModel, robot: TrackedRobot, motions: list, net: ActorCritic
 ) -> dict[str, float]:
     """Return how the mean action does from the clips' starts, with and without randomisation."""
     figures: dict[str, float] = {}
     longest = max(m.duration_s for m in motions)
+    device = next(net.parameters()).device
+
+    def act(obs: Any) -> Any:
+        action = net.actor(torch.as_tensor(obs, device=device))
+        return action if args.backend == "warp" else action.cpu().numpy()
+
     for name, randomisation in (("clean", RandomisationConfig.none()), ("randomised", RandomisationConfig())):
         config = TrackingConfig(
             episode_s=longest + 1.0, randomisation=randomisation, reset=ResetConfig.exact(), end_hold_s=0.5
         )
         envs = min(args.envs, max(256, 4 * len(motions)))
         task = TrackingEnv(_backend(args, model, envs), robot, motions, config)
-        device = next(net.parameters()).device
-        obs = task.reset()
-        ended = torch.zeros(envs, dtype=torch.bool, device=device)
-        failed = torch.zeros(envs, dtype=torch.bool, device=device)
-        error, count = torch.zeros(envs, device=device), torch.zeros(envs, device=device)
-        for _ in range(round((longest + 1.0) * config.control_hz) + 1):
-            action = net.actor(torch.as_tensor(obs["policy"], device=device))
-            result = task.step(action if args.backend == "warp" else action.cpu().numpy())
-            alive = (~ended).float()
-            error += alive * torch.as_tensor(result.body_error, device=device)
-            count += alive
-            terminated = torch.as_tensor(result.terminated, device=device)
-            failed |= terminated & ~ended
-            ended |= terminated | torch.as_tensor(result.truncated, device=device)
-            obs = result.obs
-        figures[f"{name}_success"] = float((~failed).float().mean())
-        figures[f"{name}_body_error_m"] = float((error / count).mean())
+        result = evaluate(task, act, round((longest + 1.0) * config.control_hz) + 1)
+        figures[f"{name}_success"] = result.success_rate
+        figures[f"{name}_body_error_m"] = result.mean_body_error_m
     return figures
 
 

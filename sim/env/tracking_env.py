@@ -119,6 +119,16 @@ class TrackingEnv:
         """The policy observation's terms."""
         return self._builder.spec
 
+    @property
+    def clip(self) -> Array:
+        """Index of the clip that each environment follows (N,)."""
+        return self._clip
+
+    @property
+    def frame(self) -> Array:
+        """Frame of its clip that each environment is at (N,)."""
+        return self._frame
+
     def reset(self) -> dict[str, Array]:
         """Start every environment anew and return its observations."""
         n, j, xp = self.num_envs, self.num_joints, self._xp

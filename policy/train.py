@@ -1,0 +1,237 @@
+"""Training of a policy on a stage: from the robot's shipped checkpoint, from another one, or from nothing."""
+
+from __future__ import annotations
+
+import importlib.resources
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bodydouble.artifacts import atomic_dir, inputs_hash, is_current, machine_info, provenance, read_json, write_json
+from bodydouble.errors import InputError
+from policy.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
+from policy.nets.actor_critic import ActorCritic, NetConfig
+from policy.optim.registry import AdamConfig
+from policy.rl import runner as rl
+from policy.rl.ppo import PPO, PPOConfig
+from sim.backend.cpu_batch import CpuBatch
+from sim.env.evaluate import Evaluation, evaluate
+from sim.env.tracked_robot import TrackedRobot
+from sim.env.tracking_env import TrackingEnv
+from sim.stage.stage import Stage
+from sim.tasks.tracking.config import RandomisationConfig, ResetConfig, TrackingConfig
+
+CHECKPOINT_FILE = "policy.safetensors"
+"""The trained network."""
+MANIFEST_FILE = "policy.json"
+"""What it was trained from and how well it does."""
+LOG_FILE = "log.jsonl"
+"""One line per update."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a policy is trained on a stage."""
+
+    warm_start: str = "shipped"
+    """Where to start: "shipped" (the checkpoint that comes with bodydouble for the robot), "none", or a file."""
+    updates: int = 12
+    """Updates of PPO; each collects `ppo.steps` control steps of every environment."""
+    envs: int = 256
+    """Environments."""
+    threads: int = 0
+    """Threads of the simulation; 0 takes every core."""
+    seed: int = 0
+    """Seed."""
+    eval_envs: int = 32
+    """Episodes of each evaluation, with the task's randomisation."""
+    net: NetConfig = field(default_factory=NetConfig)
+    """Sizes of the networks; only for a training from nothing."""
+    ppo: PPOConfig = field(default_factory=lambda: PPOConfig(target_kl=0.005, optimizer=AdamConfig(lr=3e-5)))
+    """PPO; the defaults fine-tune."""
+    task: TrackingConfig = field(default_factory=TrackingConfig)
+    """The task."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained policy's folder and figures."""
+
+    path: Path
+    """The folder."""
+    figures: dict[str, float]
+    """Figures of policy.json."""
+    kept: str
+    """Which network was kept: "trained" or "start"."""
+
+    def __str__(self) -> str:
+        """One line with the outcome."""
+        f = self.figures
+        return (
+            f"{self.path}: {f['env_steps']:.0f} env steps at {f['env_steps_per_s']:.0f}/s; success "
+            f"{f['start_success_rate']:.2f} -> {f['trained_success_rate']:.2f}, body error "
+            f"{1000 * f['start_body_error_m']:.0f} -> {1000 * f['trained_body_error_m']:.0f} mm; "
+            f"kept the {self.kept} one"
+        )
+
+
+def shipped_checkpoint(robot: str) -> Path:
+    """Return the checkpoint that comes with bodydouble for a robot.
+
+    Raises:
+        InputError: There is none.
+    """
+    path = Path(str(importlib.resources.files("policy") / "checkpoints" / f"{robot}_tracking.safetensors"))
+    if not path.is_file():
+        raise InputError(f"no checkpoint is shipped for robot {robot}; train with --config.warm-start none")
+    return path
+
+
+def train(stage_path: Path, out: Path, config: TrainConfig | None = None) -> Trained:
+    """Train on a stage and write the policy; a training already made from the same inputs is left as it is.
+
+    The network at the start and the trained one are both judged on the stage's reference, under the task's
+    randomisation, with the same seeds; the better one is kept and the manifest says which.
+
+    Args:
+        stage_path: The stage's folder.
+        out: Folder for policy.safetensors, policy.json and log.jsonl.
+        config: Settings.
+
+    Raises:
+        InputError: The stage or the checkpoint cannot be used.
+        TrainingError: The losses diverged.
+        PhysicsError: The simulation diverged.
+    """
+    config = config or TrainConfig()
+    _check_config(config)
+    stage = Stage.load(stage_path)
+    robot = TrackedRobot.from_spec(stage.robot)
+    start = None if config.warm_start == "none" else _start_path(config.warm_start, robot.name)
+    inputs = {"stage": stage.path} | ({"start": start} if start else {})
+    if is_current(out / MANIFEST_FILE, inputs_hash(config, inputs)):
+        manifest = read_json(out / MANIFEST_FILE)
+        return Trained(out, manifest["figures"], manifest["kept"])
+    torch.manual_seed(config.seed)
+    out.mkdir(parents=True, exist_ok=True)
+    env = TrackingEnv(
+        CpuBatch(stage.compile(visuals=False), config.envs, config.seed, config.threads),
+        robot, stage.motions, config.task, dump=out / "nan_state.npz", final_policy_obs=False,
+    )  # fmt: skip
+    net, before = _start_net(start, env, robot, config)
+    started = _judge(stage, robot, net, config)
+    ppo = PPO(net, config.ppo)
+    with atomic_dir(out) as folder:
+        initial = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+        last = _run(rl.Runner(env, ppo, torch.device("cpu")), config, folder / LOG_FILE)
+        trained = _judge(stage, robot, net, config)
+        better = (trained.success_rate, -trained.mean_body_error_m) > (started.success_rate, -started.mean_body_error_m)
+        if not better:
+            net.load_state_dict(initial)
+        figures = {
+            "env_steps": float(last.env_steps),
+            "env_steps_per_s": last.env_steps / last.seconds,
+            "train_s": last.seconds,
+            "start_success_rate": started.success_rate,
+            "start_body_error_m": started.mean_body_error_m,
+            "trained_success_rate": trained.success_rate,
+            "trained_body_error_m": trained.mean_body_error_m,
+        }
+        info = CheckpointInfo(
+            robot=robot.name,
+            joint_names=robot.joint_names,
+            policy_size=env.spec.size,
+            critic_size=net.critic_norm.mean.shape[0],
+            net=net.config,
+            env_steps=(before.env_steps if before else 0) + (last.env_steps if better else 0),
+            updates=(before.updates if before else 0) + (last.update if better else 0),
+            extra={"lr": ppo.lr, "stage": stage.sha256},
+        )
+        save_checkpoint(folder / CHECKPOINT_FILE, net, info)
+        kept = "trained" if better else "start"
+        manifest: dict[str, Any] = {
+            "provenance": provenance(config, inputs),
+            "figures": figures,
+            "kept": kept,
+            "warm_start": start.name if start else None,
+            "robot": robot.name,
+            "machine": machine_info(),
+            "seeds": [config.seed],
+        }
+        write_json(folder / MANIFEST_FILE, manifest)
+    return Trained(out, figures, kept)
+
+
+def _check_config(config: TrainConfig) -> None:
+    for name in ("updates", "envs", "eval_envs"):
+        if getattr(config, name) < 1:
+            raise InputError(f"config.{name} is {getattr(config, name)}, expected at least 1")
+    if config.ppo.steps * config.envs < config.ppo.minibatches:
+        raise InputError("config.envs times config.ppo.steps is less than config.ppo.minibatches; take more envs")
+
+
+def _start_path(warm_start: str, robot: str) -> Path:
+    path = shipped_checkpoint(robot) if warm_start == "shipped" else Path(warm_start)
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint; give a .safetensors file, or --config.warm-start none")
+    return path
+
+
+def _start_net(
+    start: Path | None, env: TrackingEnv, robot: TrackedRobot, config: TrainConfig
+) -> tuple[ActorCritic, CheckpointInfo | None]:
+    if start is None:
+        return rl.make_net(env.reset(), len(robot.joint_names), config.net, torch.device("cpu")), None
+    net, info, _ = load_checkpoint(start)
+    check_fits(start, info, robot.name, robot.joint_names, env.spec.size)
+    return net, info
+
+
+def check_fits(path: Path, info: CheckpointInfo, robot: str, joint_names: tuple[str, ...], obs_size: int) -> None:
+    """Raise InputError where a checkpoint is for another robot, other joints or another observation."""
+    if info.robot != robot:
+        raise InputError(f"{path}: is a policy for robot {info.robot}, the stage is for {robot}; build a stage for it")
+    if info.joint_names != joint_names:
+        raise InputError(f"{path}: names other joints, or another order, than robot {robot}; train again")
+    if info.policy_size != obs_size:
+        raise InputError(
+            f"{path}: reads {info.policy_size} observation values, this version gives {obs_size}; train again"
+        )
+
+
+@torch.no_grad()
+def _judge(stage: Stage, robot: TrackedRobot, net: ActorCritic, config: TrainConfig) -> Evaluation:
+    seconds = max(motion.duration_s for motion in stage.motions) + 1.0
+    task = TrackingConfig(
+        control_hz=stage.control_hz, episode_s=seconds, end_hold_s=0.5, reset=ResetConfig.exact(),
+        termination=config.task.termination, randomisation=RandomisationConfig(),
+    )  # fmt: skip
+    backend = CpuBatch(stage.compile(visuals=False), config.eval_envs, config.seed + 1, config.threads)
+    env = TrackingEnv(backend, robot, stage.motions, task)
+
+    def act(obs: np.ndarray) -> np.ndarray:
+        return net.actor(torch.as_tensor(obs)).numpy()
+
+    return evaluate(env, act, round(seconds * stage.control_hz) + 1)
+
+
+def _run(runner: rl.Runner, config: TrainConfig, log: Path) -> rl.Progress:
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("updates, reward {task.fields[reward]:.4f}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("training", total=config.updates, reward=0.0)
+
+        def on_update(progress: rl.Progress) -> None:
+            bar.update(task, completed=progress.update, reward=progress.stats["reward"])
+
+        return runner.train(lambda progress: progress.update >= config.updates, on_update, log=log)
