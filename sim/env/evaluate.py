@@ -25,6 +25,10 @@ class Evaluation:
     """Length of the episode (N,), s."""
     clip: np.ndarray
     """Index of the clip (N,)."""
+    failure: np.ndarray
+    """Why the episode failed (N,): 0 it did not, k the k-th of TERMINATIONS, counted from 1."""
+    failed_frame: np.ndarray
+    """Frame of the clip at which it failed (N,); -1 where it did not."""
 
     @property
     def success_rate(self) -> float:
@@ -53,15 +57,19 @@ def evaluate(env: TrackingEnv, act: Callable[[Array], Array], max_steps: int) ->
     clip = _host(env.clip)
     n = env.num_envs
     running = xp.ones_like(env.backend.asarray(np.zeros(n))) > 0
-    failed = ~running
+    failure = xp.zeros_like(env.clip)
+    failed_frame = failure - 1
     error = env.backend.asarray(np.zeros(n))
     steps = error
     for step in range(max_steps):
+        frame = env.frame
         result = env.step(act(obs["policy"]))
         alive = xp.astype(running, xp.float32)
         error = error + alive * result.body_error
         steps = steps + alive
-        failed = failed | (running & result.terminated)
+        now = running & result.terminated
+        failure = xp.where(now, result.failure, failure)
+        failed_frame = xp.where(now, frame, failed_frame)
         running = running & ~(result.terminated | result.truncated)
         obs = result.obs
         # On a GPU each look at the flags waits for it.
@@ -69,7 +77,12 @@ def evaluate(env: TrackingEnv, act: Callable[[Array], Array], max_steps: int) ->
             break
     counted = _host(steps)
     return Evaluation(
-        succeeded=~_host(failed), body_error_m=_host(error) / counted, lasted_s=counted * env.step_s, clip=clip
+        succeeded=_host(failure) == 0,
+        body_error_m=_host(error) / counted,
+        lasted_s=counted * env.step_s,
+        clip=clip,
+        failure=_host(failure),
+        failed_frame=_host(failed_frame),
     )
 
 

@@ -22,7 +22,7 @@ from sim.tasks.tracking.events import SensorBias, noisy_state, randomise_models,
 from sim.tasks.tracking.motion_bank import MotionBank
 from sim.tasks.tracking.rewards import TrackingSample, total_reward
 from sim.tasks.tracking.sampler import StartSampler
-from sim.tasks.tracking.terminations import failed
+from sim.tasks.tracking.terminations import cause
 
 Array = Any
 _GUARD_INTERVAL = 50
@@ -38,6 +38,8 @@ class StepResult:
     """Rewards (N,)."""
     terminated: Array
     """Episodes that failed (N,), bool."""
+    failure: Array
+    """Why they failed (N,): 0 they did not, k the k-th of TERMINATIONS, counted from 1."""
     truncated: Array
     """Episodes that ran out of time (N,), bool; their value must be bootstrapped from `final_obs`."""
     final_obs: dict[str, Array]
@@ -170,7 +172,8 @@ class TrackingEnv:
         self._guard()
         sample = self._sample(action)
         self._last_action, self._action = self._action, action
-        terminated = failed(sample, self.config.termination)
+        failure = cause(sample, self.config.termination)
+        terminated = failure > 0
         truncated = ~terminated & (
             (self._age >= round(self.config.episode_s * self.config.control_hz))
             | (self._frame >= self.bank.length[self._clip] - 1 + round(self.config.end_hold_s * self.config.control_hz))
@@ -188,7 +191,7 @@ class TrackingEnv:
         history = xp.where(done[:, None, None], self._builder.start_history(frame), self._history)
         self._history, policy = self._builder.push(history, frame)
         obs = {"policy": policy, "critic": self._observe_critic(fresh=done)}
-        return StepResult(obs, reward, terminated, truncated, final_obs, body_error)
+        return StepResult(obs, reward, terminated, failure, truncated, final_obs, body_error)
 
     def _with_other_actuators(self, target: Array) -> Array:
         others = self.backend.model.nu - self.num_joints

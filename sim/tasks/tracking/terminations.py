@@ -42,6 +42,19 @@ def foot_wrong_height(s: TrackingSample, c: TerminationConfig) -> Array:
     return xp.any(xp.abs(s.foot_pos[..., 2] - s.ref_foot_pos[..., 2]) > c.foot_height, axis=-1)
 
 
-def failed(s: TrackingSample, c: TerminationConfig) -> Array:
-    """Return whether any termination holds (N,)."""
-    return far_from_reference(s, c) | wrong_height(s, c) | tilted(s, c) | foot_wrong_height(s, c)
+TERMINATIONS = {
+    "far_from_reference": far_from_reference,
+    "wrong_height": wrong_height,
+    "tilted": tilted,
+    "foot_wrong_height": foot_wrong_height,
+}
+"""Every termination by name, the one that counts first when several hold at once before the others."""
+
+
+def cause(s: TrackingSample, c: TerminationConfig) -> Array:
+    """Return why an episode failed (N,), int64: 0 it did not, k the k-th of TERMINATIONS, counted from 1."""
+    xp = array_namespace(s.root_pos)
+    result = xp.zeros(s.root_pos.shape[0], dtype=xp.int64, device=s.root_pos.device)
+    for index, holds in reversed(list(enumerate(TERMINATIONS.values(), 1))):
+        result = xp.where(holds(s, c), index, result)
+    return result

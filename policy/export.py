@@ -1,0 +1,179 @@
+"""Export: a trained policy as one ONNX file that carries its whole contract."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from robot.policy_file import weights_sha256
+
+from bodydouble.artifacts import (
+    atomic_file,
+    inputs_hash,
+    is_current,
+    provenance,
+    read_json,
+    sha256_file,
+    versions,
+    write_json,
+)
+from bodydouble.contract import METADATA_KEY, PolicyContract, exact_floats
+from bodydouble.errors import GateError, InputError
+from bodydouble.observation import TRACKING_OFFSETS, tracking_spec
+from policy.checkpoint import load_checkpoint
+from policy.nets.actor_critic import Actor
+from policy.train import CHECKPOINT_FILE, check_fits
+from sim.backend.cpu_batch import CpuBatch
+from sim.env.tracked_robot import TrackedRobot
+from sim.env.tracking_env import TrackingEnv
+from sim.stage.stage import REFERENCE_FILE, Stage
+from sim.tasks.tracking.config import TrackingConfig
+
+MANIFEST_FILE = "export.json"
+"""Written beside the ONNX file: its hash and figures."""
+MAX_ABS_DIFF = 1e-5
+"""Largest difference between the actions of torch and of onnxruntime."""
+_ENVS, _STEPS, _GOLDEN = 16, 40, 16
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported policy."""
+
+    path: Path
+    """The ONNX file."""
+    figures: dict[str, float]
+    """Figures of export.json."""
+
+    def __str__(self) -> str:
+        """One line with the outcome."""
+        diff, size = self.figures["onnx_max_abs_diff"], self.figures["onnx_bytes"]
+        return f"{self.path}: {size / 1e6:.2f} MB, actions within {diff:.2g} of torch's"
+
+
+def export(policy: Path, stage_path: Path, out: Path) -> Exported:
+    """Write a trained policy as ONNX with contract and golden vectors; an up-to-date file is left as it is.
+
+    Args:
+        policy: Folder of a training, or a checkpoint (.safetensors).
+        stage_path: Folder of the stage that the policy runs on.
+        out: The ONNX file to write; export.json is written beside it.
+
+    Raises:
+        InputError: The checkpoint is for another robot, or a file is missing.
+        GateError: onnxruntime and torch disagree by more than MAX_ABS_DIFF; nothing is written.
+    """
+    checkpoint = policy / CHECKPOINT_FILE if policy.is_dir() else policy
+    if not checkpoint.is_file():
+        raise InputError(f"{checkpoint}: no such checkpoint; make one with `bodydouble train`")
+    stage = Stage.load(stage_path)
+    inputs = {"checkpoint": checkpoint, "stage": stage.path}
+    manifest_path = out.with_name(MANIFEST_FILE)
+    if out.is_file() and is_current(manifest_path, inputs_hash(None, inputs)):
+        manifest = read_json(manifest_path)
+        if manifest["sha256"] == sha256_file(out):
+            return Exported(out, manifest["figures"])
+    net, info, _ = load_checkpoint(checkpoint)
+    robot = TrackedRobot.from_spec(stage.robot)
+    spec = tracking_spec(len(robot.joint_names))
+    check_fits(checkpoint, info, robot.name, robot.joint_names, spec.size)
+    actor = net.actor.eval()
+    observations = visited_observations(stage, robot, actor)
+    with torch.no_grad():
+        actions = np.concatenate([actor(torch.as_tensor(row[None])).numpy() for row in observations])
+    with tempfile.TemporaryDirectory() as folder:
+        bare = Path(folder) / "policy.onnx"
+        actor.as_onnx(bare)
+        model = onnx.load(str(bare))
+    golden = np.linspace(0, len(observations) - 1, _GOLDEN).astype(int)
+    contract = make_contract(stage, checkpoint, model, observations[golden], actions[golden])
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, contract.to_json()
+    onnx.checker.check_model(model)
+    data = model.SerializeToString()
+    difference = max_abs_diff(data, observations, actions)
+    if not difference <= MAX_ABS_DIFF:
+        raise GateError(
+            f"{out}: onnxruntime's actions differ from torch's by {difference:.3g}, at most {MAX_ABS_DIFF:g} is allowed"
+        )
+    with atomic_file(out) as temporary:
+        temporary.write_bytes(data)
+    figures = {
+        "onnx_max_abs_diff": difference,
+        "onnx_bytes": float(len(data)),
+        "onnx_checked_observations": float(len(observations)),
+    }
+    manifest = {"provenance": provenance(None, inputs), "figures": figures, "sha256": sha256_file(out)}
+    write_json(manifest_path, manifest)
+    return Exported(out, figures)
+
+
+def make_contract(
+    stage: Stage, checkpoint: Path, model: onnx.ModelProto, golden_inputs: np.ndarray, golden_outputs: np.ndarray
+) -> PolicyContract:
+    """Return the contract of a tracking policy for the robot and the rates of a stage, validated.
+
+    Args:
+        stage: The stage.
+        checkpoint: File of the network's weights.
+        model: The ONNX model.
+        golden_inputs: Observations (G, P), float32.
+        golden_outputs: Their actions (G, J), float32.
+    """
+    robot = stage.robot
+    contract = PolicyContract(
+        robot=robot.name,
+        joint_names=robot.joint_names,
+        default_joint_pos=exact_floats(robot.default_joint_pos),
+        kp=exact_floats(robot.kp),
+        kd=exact_floats(robot.kd),
+        effort_limit=exact_floats(robot.effort_limit),
+        joint_lower=exact_floats(robot.joint_lower),
+        joint_upper=exact_floats(robot.joint_upper),
+        joint_velocity_limit=exact_floats(robot.velocity_limit),
+        action_mode="residual_reference",
+        action_scale=exact_floats(robot.action_scale),
+        observation=tracking_spec(robot.num_joints).terms,
+        reference_offsets=TRACKING_OFFSETS,
+        control_hz=stage.control_hz,
+        physics_dt=stage.physics_dt,
+        quaternion_order="wxyz",
+        versions=versions(),
+        hashes={
+            "stage": stage.sha256,
+            "reference": sha256_file(stage.path / REFERENCE_FILE),
+            "checkpoint": sha256_file(checkpoint),
+            "weights": weights_sha256(model),
+        },
+        golden_inputs=tuple(exact_floats(row) for row in golden_inputs),
+        golden_outputs=tuple(exact_floats(row) for row in golden_outputs),
+    )
+    contract.validate()
+    return contract
+
+
+@torch.no_grad()
+def visited_observations(stage: Stage, robot: TrackedRobot, actor: Actor) -> np.ndarray:
+    """Return observations (B, P) that the policy meets on the stage, under the task's randomisation."""
+    backend = CpuBatch(stage.compile(visuals=False), _ENVS, seed=0)
+    env = TrackingEnv(backend, robot, stage.motions, TrackingConfig(control_hz=stage.control_hz))
+    obs = env.reset()["policy"]
+    seen = [obs]
+    for _ in range(_STEPS):
+        obs = env.step(actor(torch.as_tensor(obs)).numpy()).obs["policy"]
+        seen.append(obs)
+    return np.concatenate(seen)
+
+
+def max_abs_diff(model: bytes, observations: np.ndarray, actions: np.ndarray) -> float:
+    """Return the largest difference between onnxruntime's actions and the given ones (B, J)."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    rows = [np.asarray(session.run(["action"], {"obs": row[None]})[0]) for row in observations]
+    return float(np.abs(np.concatenate(rows) - actions).max())
