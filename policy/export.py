@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from robot.policy_file import weights_sha256
 
 from bodydouble.artifacts import (
     atomic_file,
@@ -28,6 +27,7 @@ from bodydouble.observation import TRACKING_OFFSETS, tracking_spec
 from policy.checkpoint import load_checkpoint
 from policy.nets.actor_critic import Actor
 from policy.train import CHECKPOINT_FILE, check_fits
+from robot.policy_file import weights_sha256
 from sim.backend.cpu_batch import CpuBatch
 from sim.env.tracked_robot import TrackedRobot
 from sim.env.tracking_env import TrackingEnv

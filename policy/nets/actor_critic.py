@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,10 +62,14 @@ class Actor(nn.Module):
         example = torch.zeros(1, self.norm.mean.shape[0], device=self.norm.mean.device)
         training = self.training
         self.eval()
-        torch.onnx.export(
-            self, (example,), str(path), input_names=["obs"], output_names=["action"], opset_version=18, dynamo=True,
-            external_data=False, verbose=False,
-        )  # fmt: skip
+        # The exporter speaks of torchvision's operators, which no policy has.
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            torch.onnx.export(
+                self, (example,), str(path), input_names=["obs"], output_names=["action"], opset_version=18, dynamo=True,
+                external_data=False, verbose=False,
+            )  # fmt: skip
         self.train(training)
 
 
