@@ -89,8 +89,8 @@ class VerifyReport:
     def __str__(self) -> str:
         """One line per tier, then the verdict."""
         lines = [
-            f"{t.name} success {t.success_rate:.2f} [{t.interval[0]:.2f}, {t.interval[1]:.2f}] of {t.episodes}, body error "
-            f"{1000 * t.body_error_m:.0f} mm ({t.meaning})"
+            f"{t.name} success {t.success_rate:.2f} [{t.interval[0]:.2f}, {t.interval[1]:.2f}] of {t.episodes}, "
+            f"body error {1000 * t.body_error_m:.0f} mm ({t.meaning})"
             for t in self.tiers
         ]
         verdict = "passed" if self.passed else "NOT passed: " + "; ".join(self.problems)

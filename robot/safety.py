@@ -1,0 +1,147 @@
+"""The safety layer between a policy and the motors: pure, without ROS. When in doubt it stops and says why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bodydouble.contract import PolicyContract
+
+
+@dataclass(frozen=True)
+class SafetyConfig:
+    """Bounds of the safety layer."""
+
+    slew_factor: float = 1.0
+    """Largest change of a target in one tick, in units of the joint's velocity limit times the tick."""
+    error_factor: float = 1.5
+    """Largest distance of a target to the measured position, in units of what saturates the motor (effort / kp)."""
+    max_tilt: float = 1.0
+    """Tilt of the base beyond which the robot is falling, rad."""
+    max_joint_speed_factor: float = 1.5
+    """Measured joint speed, in units of the limit, beyond which something is wrong."""
+    max_input_age_s: float = 0.06
+    """Age of an input beyond which the last command is kept, s."""
+    stop_input_age_s: float = 0.25
+    """Age of an input beyond which the stop latches, s."""
+    heartbeat_timeout_s: float = 0.0
+    """Longest silence of the operator's heartbeat, s; 0 asks for none."""
+
+
+@dataclass(frozen=True)
+class SafetyInputs:
+    """What the safety layer looks at in one tick."""
+
+    target: np.ndarray | None
+    """Wanted joint targets (J,), rad; None where the policy did not run."""
+    joint_pos: np.ndarray
+    """Measured joint positions (J,), rad."""
+    joint_vel: np.ndarray
+    """Measured joint speeds (J,), rad/s."""
+    tilt: float
+    """Angle between the base's vertical and gravity, rad."""
+    input_age_s: float
+    """Age of the oldest input, s."""
+    heartbeat_age_s: float = 0.0
+    """Time since the operator's last heartbeat, s."""
+
+
+@dataclass(frozen=True)
+class SafetyDecision:
+    """What may be sent."""
+
+    command: np.ndarray
+    """Joint targets (J,), rad, float64; inside every limit."""
+    events: tuple[str, ...]
+    """Interventions, each with its reason; empty when nothing was changed."""
+    stopped: bool
+    """Whether the stop is latched."""
+
+
+class SafetyFilter:
+    """Turns wanted targets into safe ones. The stop latches until `resume`."""
+
+    def __init__(self, contract: PolicyContract, config: SafetyConfig) -> None:
+        """Take limits, gains and rate from the contract."""
+        self.config = config
+        self._names = contract.joint_names
+        self._lower = np.array(contract.joint_lower)
+        self._upper = np.array(contract.joint_upper)
+        limit = np.array(contract.joint_velocity_limit)
+        self._max_step = config.slew_factor * limit / contract.control_hz
+        self._max_speed = config.max_joint_speed_factor * limit
+        self._max_error = config.error_factor * np.array(contract.effort_limit) / np.array(contract.kp)
+        self._default = np.clip(np.array(contract.default_joint_pos), self._lower, self._upper)
+        self._last: np.ndarray | None = None
+        self.stopped = False
+        self.stop_reason = ""
+
+    @property
+    def last_command(self) -> np.ndarray | None:
+        """The last command (J,), None before the first."""
+        return self._last
+
+    def stop(self, reason: str) -> None:
+        """Latch the stop; the first reason is kept."""
+        if not self.stopped:
+            self.stopped, self.stop_reason = True, reason
+
+    def resume(self) -> None:
+        """Release the stop; what caused it stops again if it still holds."""
+        self.stopped, self.stop_reason = False, ""
+
+    def filter(self, inputs: SafetyInputs) -> SafetyDecision:
+        """Return a command inside every limit: position and slew always hold, the others as far as these allow."""
+        events: list[str] = []
+        measured_ok = bool(np.isfinite(inputs.joint_pos).all() and np.isfinite(inputs.joint_vel).all())
+        self._look_for_stops(inputs, measured_ok, events)
+        start = self._last
+        if start is None:
+            start = np.clip(inputs.joint_pos, self._lower, self._upper) if measured_ok else self._default
+        command = start
+        if not self.stopped and inputs.target is not None:
+            if inputs.input_age_s > self.config.max_input_age_s:
+                events.append(f"late input: {1000 * inputs.input_age_s:.0f} ms old, the last command is kept")
+            elif not np.isfinite(inputs.target).all():
+                bad = self._names[int(np.flatnonzero(~np.isfinite(inputs.target))[0])]
+                self.stop(f"target of joint {bad} is not finite")
+                events.append(f"stop: {self.stop_reason}")
+            else:
+                command = self._limit(np.asarray(inputs.target, dtype=np.float64), inputs.joint_pos, start, events)
+        self._last = command
+        return SafetyDecision(command.copy(), tuple(events), self.stopped)
+
+    def _look_for_stops(self, inputs: SafetyInputs, measured_ok: bool, events: list[str]) -> None:
+        config = self.config
+        if self.stopped:
+            return
+        if not measured_ok:
+            self.stop("a measured joint position or speed is not finite")
+        elif not inputs.tilt <= config.max_tilt:
+            self.stop(f"base tilted by {inputs.tilt:.2f} rad, at most {config.max_tilt:g} is allowed")
+        elif not inputs.input_age_s <= config.stop_input_age_s:
+            self.stop(f"input {1000 * inputs.input_age_s:.0f} ms old, at most {1000 * config.stop_input_age_s:g} ms")
+        elif config.heartbeat_timeout_s > 0 and not inputs.heartbeat_age_s <= config.heartbeat_timeout_s:
+            self.stop(f"no heartbeat of the operator for {inputs.heartbeat_age_s:.2f} s")
+        else:
+            fast = np.abs(inputs.joint_vel) > self._max_speed
+            if fast.any():
+                joint = int(np.flatnonzero(fast)[0])
+                self.stop(f"joint {self._names[joint]} moves at {inputs.joint_vel[joint]:.1f} rad/s")
+        if self.stopped:
+            events.append(f"stop: {self.stop_reason}")
+
+    def _limit(self, target: np.ndarray, measured: np.ndarray, start: np.ndarray, events: list[str]) -> np.ndarray:
+        near = np.clip(target, measured - self._max_error, measured + self._max_error)
+        slow = np.clip(near, start - self._max_step, start + self._max_step)
+        inside = np.clip(slow, self._lower, self._upper)
+        for name, before, after in (
+            ("far from the measured position", target, near),
+            ("slew", near, slow),
+            ("joint limit", slow, inside),
+        ):
+            changed = np.flatnonzero(before != after)
+            if len(changed):
+                events.append(f"{name}: {', '.join(self._names[i] for i in changed)}")
+        return inside
