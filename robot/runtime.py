@@ -42,6 +42,8 @@ class TickResult:
     """Whether the reference is at its end."""
     commands: tuple[str, ...]
     """Skills and stops that were asked for since the last tick and took effect in this one."""
+    heartbeat_age_s: float
+    """Time since the operator's last heartbeat, s."""
     stamps: dict[str, int]
     """Stamp of the consumed message of each input, ns."""
     obs: np.ndarray | None
@@ -96,6 +98,7 @@ class PolicyRuntime:
         self._history: np.ndarray | None = None
         self._pending: list[str] = []
         self._tick = 0
+        self._heartbeat_age_s = 0.0
         self._ramp_from: np.ndarray | None = None
         self._ramped = 0
 
@@ -152,6 +155,7 @@ class PolicyRuntime:
             else:
                 self.player.select(command)
         number, self._tick = self._tick, self._tick + 1
+        self._heartbeat_age_s = heartbeat_age_s
         frame, skill = self.player.frame, self.player.skill
         if len(self._stamps) < len(INPUTS):
             return self._result(number, t_ns, "waiting", skill, frame, asked)
@@ -233,5 +237,5 @@ class PolicyRuntime:
         values: dict[str, Any] = {"obs": None, "action": None, "command": None, "events": ()} | found
         return TickResult(
             tick=number, t_ns=t_ns, mode=mode, skill=skill, frame=frame, finished=self.player.finished, commands=asked,
-            stamps=dict(self._stamps), **values,
+            heartbeat_age_s=self._heartbeat_age_s, stamps=dict(self._stamps), **values,
         )  # fmt: skip

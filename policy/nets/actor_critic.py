@@ -67,8 +67,8 @@ class Actor(nn.Module):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             torch.onnx.export(
-                self, (example,), str(path), input_names=["obs"], output_names=["action"], opset_version=18, dynamo=True,
-                external_data=False, verbose=False,
+                self, (example,), str(path), input_names=["obs"], output_names=["action"], opset_version=18,
+                dynamo=True, external_data=False, verbose=False,
             )  # fmt: skip
         self.train(training)
 

@@ -1,0 +1,89 @@
+"""What every node process shares: start, spin in a thread, stop on a signal, names of topics."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+
+JOINT_STATES = "joint_states"
+"""sensor_msgs/JointState of the robot."""
+IMU = "imu"
+"""sensor_msgs/Imu: orientation and angular velocity of the base, in the base frame."""
+ODOM = "odom"
+"""nav_msgs/Odometry: pose of the base in the world."""
+CLOCK = "/clock"
+"""rosgraph_msgs/Clock: simulated time, for tools; nodes use the stamps."""
+COMMANDS = "forward_position_controller/commands"
+"""std_msgs/Float64MultiArray: joint targets in the contract's order, as ros2_control's controller takes them."""
+SKILL = "skill"
+"""std_msgs/String: JSON with the skill that the orchestrator chose and its reason."""
+TICK = "policy/tick"
+"""std_msgs/String: JSON of every tick, numbers exact."""
+HEARTBEAT = "heartbeat"
+"""std_msgs/Empty: the operator is there."""
+DIAGNOSTICS = "/diagnostics"
+"""diagnostic_msgs/DiagnosticArray, once a second."""
+
+
+def reliable(depth: int) -> QoSProfile:
+    """Return the quality of service of every topic here: reliable, volatile, the last `depth` kept."""
+    return QoSProfile(
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.VOLATILE,
+        history=HistoryPolicy.KEEP_LAST,
+        depth=depth,
+    )
+
+
+@dataclass(frozen=True)
+class RunningNode:
+    """A node whose callbacks run in a thread of their own."""
+
+    node: Node
+    """The node."""
+    stop: threading.Event
+    """Set by SIGINT and SIGTERM."""
+
+
+@contextlib.contextmanager
+def running_node(name: str, arguments: list[str] | None = None) -> Iterator[RunningNode]:
+    """Make a node and spin it in a thread on a single-threaded executor until the block ends.
+
+    The many-threaded executor is slower by an order of magnitude at the tail, and the events executor can hang.
+
+    Args:
+        name: Name of the node.
+        arguments: Command line with `--ros-args`; None takes the process's.
+    """
+    rclpy.init(args=sys.argv if arguments is None else arguments, signal_handler_options=SignalHandlerOptions.NO)
+    stop = threading.Event()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
+    node = rclpy.create_node(name)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+
+    def spin() -> None:
+        with contextlib.suppress(ExternalShutdownException):
+            executor.spin()
+
+    thread = threading.Thread(target=spin, name=f"{name}-io", daemon=True)
+    thread.start()
+    try:
+        yield RunningNode(node, stop)
+    finally:
+        executor.shutdown()
+        thread.join(timeout=5.0)
+        node.destroy_node()
+        rclpy.try_shutdown()

@@ -1,0 +1,114 @@
+"""The recorder's node: raw messages of every topic into one MCAP, in a process of its own.
+
+    python -m robot.nodes.recorder_node --out run.mcap [--ros-args ...]
+
+A message waits in a bounded queue; when the disk cannot follow, messages are dropped and counted:
+ the robot is never slowed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import queue
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from diagnostic_msgs.msg import DiagnosticArray
+from nav_msgs.msg import Odometry
+from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Imu, JointState
+from std_msgs.msg import Float64MultiArray, String
+
+from bodydouble.recording.writer import RecordingWriter
+from robot.nodes.process import (
+    CLOCK,
+    COMMANDS,
+    DIAGNOSTICS,
+    IMU,
+    JOINT_STATES,
+    ODOM,
+    SKILL,
+    TICK,
+    reliable,
+    running_node,
+)
+
+QUEUE_SIZE = 20_000
+"""Messages that can wait to be written."""
+TOPICS: dict[str, tuple[Any, str]] = {
+    JOINT_STATES: (JointState, "sensor_msgs/msg/JointState"),
+    IMU: (Imu, "sensor_msgs/msg/Imu"),
+    ODOM: (Odometry, "nav_msgs/msg/Odometry"),
+    CLOCK: (Clock, "rosgraph_msgs/msg/Clock"),
+    COMMANDS: (Float64MultiArray, "std_msgs/msg/Float64MultiArray"),
+    SKILL: (String, "std_msgs/msg/String"),
+    TICK: (String, "std_msgs/msg/String"),
+    DIAGNOSTICS: (DiagnosticArray, "diagnostic_msgs/msg/DiagnosticArray"),
+}
+"""Topics of a Run and their types."""
+
+
+class _Raw(NamedTuple):
+    topic: str
+    msgtype: str
+    data: bytes
+    received_ns: int
+    published_ns: int
+
+
+class Recorder:
+    """Subscriptions on one side, a writer's thread on the other, a bounded queue between."""
+
+    def __init__(self, node: Node, writer: RecordingWriter) -> None:
+        """Subscribe to every topic of a Run."""
+        self._queue: queue.Queue[_Raw | None] = queue.Queue(QUEUE_SIZE)
+        self._writer = writer
+        self.dropped = self.written = 0
+        for name, (kind, msgtype) in TOPICS.items():
+            topic = node.resolve_topic_name(name)
+            node.create_subscription(kind, name, self._receiver(topic, msgtype), reliable(1000), raw=True)
+        self._thread = threading.Thread(target=self._write, name="recorder-writer", daemon=True)
+        self._thread.start()
+
+    def _receiver(self, topic: str, msgtype: str) -> Any:
+        def receive(data: bytes, info: dict[str, int]) -> None:
+            now = time.time_ns()
+            try:
+                self._queue.put_nowait(_Raw(topic, msgtype, data, now, info.get("source_timestamp", 0) or now))
+            except queue.Full:
+                self.dropped += 1
+
+        return receive
+
+    def _write(self) -> None:
+        while (raw := self._queue.get()) is not None:
+            self._writer.write_cdr(raw.topic, raw.msgtype, raw.data, raw.received_ns, raw.published_ns)
+            self.written += 1
+
+    def finish(self) -> None:
+        """Write what still waits."""
+        self._queue.put(None)
+        self._thread.join()
+
+
+def main() -> int:
+    """Record until SIGINT or SIGTERM."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="the MCAP file to write")
+    args, _ = parser.parse_known_args()
+    with RecordingWriter(args.out, live=True) as writer:
+        with running_node("recorder") as running:
+            recorder = Recorder(running.node, writer)
+            running.stop.wait()
+        recorder.finish()
+        counts = {"written": str(recorder.written), "dropped": str(recorder.dropped)}
+        writer.write_metadata("recorder", counts)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""ROS 2 nodes that need MuJoCo: the simulated robot."""
