@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,7 +85,7 @@ def shipped_checkpoint(robot: str) -> Path:
     Raises:
         InputError: There is none.
     """
-    path = Path(str(importlib.resources.files("policy") / "checkpoints" / f"{robot}_tracking.safetensors"))
+    path = Path(__file__).parent / "checkpoints" / f"{robot}_tracking.safetensors"
     if not path.is_file():
         raise InputError(f"no checkpoint is shipped for robot {robot}; train with --config.warm-start none")
     return path

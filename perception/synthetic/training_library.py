@@ -1,8 +1,6 @@
-"""What a tracking policy is pretrained on: many acted clips retargeted to a robot, with its model, for any machine.
+"""What a tracking policy is pretrained on: acted clips retargeted to a robot, with its model, for any machine.
 
-    python -m perception.synthetic.training_library --out pretraining/ --clips 160
-    python -m policy.pretrain --model pretraining/model.mjb --robot pretraining/robot.json \
-        --motions pretraining/library.npz --out out/ --minutes 20
+Run `python -m perception.synthetic.training_library --out pretraining`, then `python -m policy.pretrain`.
 """
 
 from __future__ import annotations

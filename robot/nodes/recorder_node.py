@@ -2,8 +2,8 @@
 
     python -m robot.nodes.recorder_node --out run.mcap [--ros-args ...]
 
-A message waits in a bounded queue; when the disk cannot follow, messages are dropped and counted:
- the robot is never slowed.
+A message waits in a bounded queue; when the disk cannot follow, messages are dropped and counted,
+and the robot is never slowed.
 """
 
 from __future__ import annotations

@@ -1,0 +1,180 @@
+"""`replay`: a recorded run's inputs through the same runtime; observations, actions and commands compared bit by bit."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bodydouble.artifacts import machine_info, provenance, write_json
+from bodydouble.errors import ContractError, RecordingError
+from bodydouble.frames import wxyz_from_xyzw
+from bodydouble.motion import RobotMotion
+from bodydouble.recording.messages import stamp_ns
+from bodydouble.recording.reader import RecordingReader
+from robot.policy_file import PolicyFile
+from robot.run_figures import read_ticks
+from robot.runtime import PolicyRuntime, TickResult
+
+INPUT_TOPICS = {"joint_states": "/joint_states", "imu": "/imu", "odom": "/odom"}
+"""Topics of the runtime's inputs in a run."""
+COMMAND_TOPIC = "/forward_position_controller/commands"
+"""Topic of the commands in a run."""
+
+
+@dataclass(frozen=True)
+class ReplayReport:
+    """What a replay found."""
+
+    run: Path
+    """The recorded run."""
+    ticks: int
+    """Ticks replayed."""
+    diff_bits: int
+    """Bits that differ in observations, actions, commands and messages sent."""
+    first_difference: str
+    """Where the first difference is; empty when there is none."""
+    x_realtime: float
+    """Speed of the replay, in units of the run's own time."""
+    origin: dict[str, Any]
+    """Provenance."""
+
+    def __str__(self) -> str:
+        """One line with the outcome."""
+        where = f", first in {self.first_difference}" if self.first_difference else ""
+        return (
+            f"{self.run}: {self.ticks} ticks, {self.diff_bits} differing bits{where}, {self.x_realtime:.0f} x real time"
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the report as JSON."""
+        figures = {
+            "replay_diff_bits": self.diff_bits,
+            "replay_ticks": self.ticks,
+            "replay_x_realtime": self.x_realtime,
+        }
+        write_json(
+            path,
+            {
+                "provenance": self.origin,
+                "machine": machine_info(),
+                "first_difference": self.first_difference,
+                "figures": figures,
+            },
+        )
+
+
+def replay(run: Path, policy: Path, stage: Path) -> ReplayReport:
+    """Replay a run.
+
+    Args:
+        run: The run's MCAP file.
+        policy: The ONNX file that ran.
+        stage: Folder of the stage it ran on.
+
+    Raises:
+        RecordingError: The run is damaged, or lacks an input that a tick consumed.
+        ContractError: The policy is refused.
+    """
+    ticks = read_ticks(run)
+    runtime = PolicyRuntime(PolicyFile(policy), RobotMotion.load(stage / "reference.npz"))
+    inputs = _read_inputs(run)
+    sent = _read_commands(run)
+    if ticks[0]["tick"] != 0:
+        raise RecordingError(f"{run}: begins at tick {ticks[0]['tick']}, expected 0; record the run from its start")
+    begun = time.perf_counter()
+    diff_bits, first, consumed, published = 0, "", {}, 0
+    for number, tick in enumerate(ticks):
+        if tick["tick"] != number:
+            raise RecordingError(f"{run}: lacks tick {number}; the recorder dropped messages")
+        _feed(run, runtime, tick, inputs, consumed)
+        result = runtime.tick(tick["t_ns"], tick["heartbeat_age_s"])
+        bits, where = compare(result, tick)
+        if result.command is not None:
+            if published < len(sent):
+                bits += differing_bits(result.command, sent[published])
+            published += 1
+        diff_bits += bits
+        if bits and not first:
+            first = f"tick {number}{': ' + where if where else ': the command that was sent'}"
+    if published != len(sent):
+        raise RecordingError(
+            f"{run}: holds {len(sent)} commands, its ticks sent {published}; the recorder dropped some"
+        )
+    seconds = (ticks[-1]["t_ns"] - ticks[0]["t_ns"]) / 1e9
+    speed = seconds / (time.perf_counter() - begun)
+    origin = provenance(None, {"run": run, "policy": policy, "stage": stage})
+    return ReplayReport(run, len(ticks), diff_bits, first, speed, origin)
+
+
+def compare(result: TickResult, recorded: dict[str, Any]) -> tuple[int, str]:
+    """Return how many bits of a tick differ from the recorded one, and the first field that does."""
+    found = result.to_dict()
+    bits, where = 0, ""
+    for name, value in found.items():
+        before = recorded.get(name)
+        if name in ("obs", "action", "command") and value is not None and before is not None:
+            different = differing_bits(np.array(value), np.array(before, dtype=np.float64))
+        else:
+            value = list(value) if isinstance(value, tuple) else value
+            different = 0 if value == before else 64
+        if different and not where:
+            where = name
+        bits += different
+    return bits, where
+
+
+def differing_bits(a: np.ndarray, b: np.ndarray) -> int:
+    """Return the number of bits in which two float64 vectors differ; another length counts every bit."""
+    if a.shape != b.shape:
+        return 64 * max(a.size, b.size)
+    difference = np.ascontiguousarray(a, dtype=np.float64).view(np.uint64)
+    difference = difference ^ np.ascontiguousarray(b, dtype=np.float64).view(np.uint64)
+    return int(np.unpackbits(difference.view(np.uint8)).sum())
+
+
+def _read_inputs(run: Path) -> dict[str, dict[int, Any]]:
+    inputs: dict[str, dict[int, Any]] = {name: {} for name in INPUT_TOPICS}
+    names = {topic: name for name, topic in INPUT_TOPICS.items()}
+    with RecordingReader(run) as reader:
+        for message in reader.messages(list(INPUT_TOPICS.values())):
+            inputs[names[message.topic]][stamp_ns(message.message.header.stamp)] = message.message
+    return inputs
+
+
+def _read_commands(run: Path) -> list[np.ndarray]:
+    with RecordingReader(run) as reader:
+        return [np.array(message.message.data) for message in reader.messages([COMMAND_TOPIC])]
+
+
+def _feed(
+    run: Path, runtime: PolicyRuntime, tick: dict[str, Any], inputs: dict[str, dict[int, Any]], consumed: dict[str, int]
+) -> None:
+    """Give the runtime what the tick consumed since the last one."""
+    for command in tick["commands"]:
+        try:
+            runtime.ask(command)
+        except ContractError as error:
+            raise RecordingError(f"{run}: tick {tick['tick']}: {error}") from None
+    for name, stamp in tick["stamps"].items():
+        if consumed.get(name) == stamp:
+            continue
+        message = inputs.get(name, {}).get(stamp)
+        if message is None:
+            raise RecordingError(
+                f"{run}: lacks the message of {INPUT_TOPICS.get(name, name)} with stamp {stamp} that tick "
+                f"{tick['tick']} consumed; the recorder dropped it or the file was cut"
+            )
+        consumed[name] = stamp
+        if name == "joint_states":
+            runtime.on_joint_state(stamp, tuple(message.name), np.array(message.position), np.array(message.velocity))
+        elif name == "imu":
+            q, w = message.orientation, message.angular_velocity
+            quat = wxyz_from_xyzw(np.array([q.x, q.y, q.z, q.w]))
+            runtime.on_imu(stamp, quat, np.array([w.x, w.y, w.z]))
+        else:
+            p = message.pose.pose.position
+            runtime.on_odom(stamp, np.array([p.x, p.y, p.z]))
