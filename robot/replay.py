@@ -1,4 +1,4 @@
-"""`replay`: a recorded run's inputs through the same runtime; observations, actions and commands compared bit by bit."""
+"""`replay`: a recorded run's inputs through the same runtime; what comes out is compared bit by bit."""
 
 from __future__ import annotations
 

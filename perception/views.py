@@ -1,0 +1,106 @@
+"""Views: what the reconstruction keeps of a recording's cameras in memory, depth as uint16 millimetres."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from bodydouble.errors import InputError
+from bodydouble.recording.reader import RecordingReader
+
+MAX_FRAMES = 6000
+"""Most frames that are held; a longer recording is thinned out."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One camera's frames. F frames of H x W pixels."""
+
+    name: str
+    """Name of the camera."""
+    K: np.ndarray
+    """Intrinsics (3, 3), pixels."""
+    times_ns: np.ndarray
+    """Times of the frames (F,), int64, ns."""
+    T_world_camera: np.ndarray
+    """Camera poses (F, 4, 4)."""
+    depth_mm: np.ndarray
+    """Depth (F, H, W), uint16, mm; 0 is no reading."""
+    color: list[np.ndarray | None]
+    """Colour (H, W, 3), uint8, of the frames that the scene is built from; None elsewhere."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, pixels."""
+        return self.depth_mm.shape[2], self.depth_mm.shape[1]
+
+
+def load_views(recording: Path, color_stride_s: float) -> list[View]:
+    """Read the frames of every camera.
+
+    Args:
+        recording: The recording (.mcap).
+        color_stride_s: Time between frames whose colour is kept, s.
+
+    Raises:
+        RecordingError: The recording is damaged, or a camera lacks images or intrinsics.
+        InputError: A camera has no poses, or no depth reading at all.
+    """
+    views = []
+    with RecordingReader(recording) as reader:
+        # Says by name and topic what is missing: a camera_info, depth images, poses.
+        reader.check_rgbd(require_poses=True)
+        total = sum(reader.frame_count(camera) for camera in reader.cameras)
+        every = 1 + total // MAX_FRAMES
+        for camera in reader.cameras:
+            views.append(_load(reader, recording, camera, every, color_stride_s))
+    return views
+
+
+def _load(reader: RecordingReader, recording: Path, camera: str, every: int, color_stride_s: float) -> View:
+    times, poses, depths, colors = [], [], [], []
+    K: np.ndarray | None = None
+    kept_ns = -(10**18)
+    frames = reader.frames(camera, every=every)
+    count = reader.frame_count(camera) // every
+    for frame in track(frames, f"reading {camera}", total=count, console=Console(stderr=True)):
+        if frame.T_world_camera is None:
+            continue
+        keep = frame.color is not None and frame.t_ns - kept_ns >= color_stride_s * 1e9 - 1
+        kept_ns = frame.t_ns if keep else kept_ns
+        K = frame.K
+        times.append(frame.t_ns)
+        poses.append(frame.T_world_camera)
+        depths.append(np.round(np.clip(frame.depth, 0, 65.0) * 1000).astype(np.uint16))
+        colors.append(frame.color if keep else None)
+    if K is None:
+        raise InputError(f"{recording}: camera {camera} has no frame with a pose; record camera poses on /tf")
+    if not any(depth.any() for depth in depths[:: max(1, len(depths) // 20)]):
+        raise InputError(f"{recording}: camera {camera} has no depth reading in any image; check the depth stream")
+    return View(camera, np.asarray(K), np.array(times), np.array(poses), np.stack(depths), colors)
+
+
+def unproject(depth_m: np.ndarray, K: np.ndarray, stride: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Return the points (N, 3) of a depth image in the camera's frame, m, and their pixels (N, 2) as (row, column).
+
+    Args:
+        depth_m: Depth (H, W), m; 0 is no reading.
+        K: Intrinsics (3, 3).
+        stride: Every stride-th row and column is taken.
+    """
+    small = depth_m[::stride, ::stride]
+    rows, columns = np.nonzero(small)
+    z = small[rows, columns].astype(np.float64)
+    rows, columns = rows * stride, columns * stride
+    x = (columns - K[0, 2]) * z / K[0, 0]
+    y = (rows - K[1, 2]) * z / K[1, 1]
+    return np.stack([x, y, z], axis=1), np.stack([rows, columns], axis=1)
+
+
+def depth_margin(z: np.ndarray, base_m: float) -> np.ndarray:
+    """Return the depth difference that counts, m: a base, growing with z squared as the cameras' noise does."""
+    return base_m + 0.008 * z**2
