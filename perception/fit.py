@@ -201,9 +201,7 @@ def _priors(delta: torch.Tensor, state: BodyState, floor_z: float, config: FitCo
     posture = (delta[:, 1:] ** 2).sum(dim=(1, 2))
     depth = (floor_z - state.joint_pos[:, _LOW_POINTS, 2]).clamp_min(0)
     return (
-        config.posture * posture
-        + config.limits * limit_cost(delta)
-        + config.floor * _robust(depth**2, 0.05).sum(dim=1)
+        config.posture * posture + config.limits * limit_cost(delta) + config.floor * _robust(depth**2, 0.05).sum(dim=1)
     )
 
 

@@ -73,8 +73,13 @@ def sample_surface(vertices: np.ndarray, triangles: np.ndarray, count: int, seed
 
 
 def seen_points(
-    points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray, poses: np.ndarray, K: np.ndarray,
-    size: tuple[int, int], reach_m: float,
+    points: np.ndarray,
+    vertices: np.ndarray,
+    triangles: np.ndarray,
+    poses: np.ndarray,
+    K: np.ndarray,
+    size: tuple[int, int],
+    reach_m: float,
 ) -> np.ndarray:
     """Return which points (N, 3) on a mesh at least one camera saw: in view, near enough, nothing before them.
 
@@ -88,9 +93,7 @@ def seen_points(
         reach_m: Farthest depth of the camera, m.
     """  # fmt: skip
     scene = o3d.t.geometry.RaycastingScene()
-    scene.add_triangles(
-        o3d.core.Tensor(vertices.astype(np.float32)), o3d.core.Tensor(triangles.astype(np.uint32))
-    )
+    scene.add_triangles(o3d.core.Tensor(vertices.astype(np.float32)), o3d.core.Tensor(triangles.astype(np.uint32)))
     seen = np.zeros(len(points), dtype=bool)
     for pose in poses:
         left = np.flatnonzero(~seen)

@@ -62,7 +62,9 @@ def person_points(views: Sequence[View], scene: StaticScene, config: SegmentConf
     caster = scene.raycaster()
     start = min(int(view.times_ns[0]) for view in views)
     end = max(int(view.times_ns[-1]) for view in views)
-    times = start + np.round(np.arange(round((end - start) * 1e-9 * config.fps) + 1) * 1e9 / config.fps).astype(np.int64)
+    times = start + np.round(np.arange(round((end - start) * 1e-9 * config.fps) + 1) * 1e9 / config.fps).astype(
+        np.int64
+    )
     found: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in times]
     for view in views:
         _segment(view, caster, times, found, config)

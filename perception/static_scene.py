@@ -91,7 +91,9 @@ def reconstruct_scene(views: Sequence[View], config: SceneConfig) -> StaticScene
     mesh = _fuse(frames, moving, config)
     vertices = mesh.vertex.positions.numpy().astype(np.float64)
     if not len(vertices):
-        raise InputError(f"no surface was seen {config.min_weight:g} times within {config.max_depth_m} m; record longer")
+        raise InputError(
+            f"no surface was seen {config.min_weight:g} times within {config.max_depth_m} m; record longer"
+        )
     triangles = mesh.triangle.indices.numpy().astype(np.int64)
     colors = np.clip(mesh.vertex.colors.numpy().astype(np.float64), 0, 1)
     free, seen = sightings(vertices, frames, config.vote_margin_m)
@@ -208,5 +210,7 @@ def _prune(vertices: np.ndarray, triangles: np.ndarray, colors: np.ndarray, min_
     if not len(mesh.triangles):
         raise InputError("no connected surface is large enough to be a scene; record more of the room")
     return StaticScene(
-        np.asarray(mesh.vertices).copy(), np.asarray(mesh.triangles).astype(np.int64), np.asarray(mesh.vertex_colors).copy()
+        np.asarray(mesh.vertices).copy(),
+        np.asarray(mesh.triangles).astype(np.int64),
+        np.asarray(mesh.vertex_colors).copy(),
     )

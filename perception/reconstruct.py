@@ -1,0 +1,186 @@
+"""`reconstruct`: a Recording to a Reconstruction, the scene's mesh and the person's motion in metres."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from bodydouble.artifacts import (
+    atomic_dir,
+    inputs_hash,
+    is_current,
+    machine_info,
+    provenance,
+    read_json,
+    write_json,
+)
+from bodydouble.errors import InputError
+from bodydouble.motion import HumanMotion
+from perception.body.anny_body import CONTACT_NAMES, JOINT_NAMES
+from perception.body.anny_data import SHAPE_NAMES
+from perception.contacts import ContactConfig, find_contacts
+from perception.fit import FitConfig, FittedBody, fit_body
+from perception.segment import PersonPoints, SegmentConfig, person_points
+from perception.static_scene import SceneConfig, StaticScene, reconstruct_scene
+from perception.views import View, load_views
+from sim.stage.floor import find_floor
+from sim.stage.scene_mesh import SceneMesh
+
+MANIFEST_FILE = "reconstruction.json"
+"""Figures, warnings, provenance."""
+SCENE_FILE = "scene.ply"
+"""The static scene."""
+HUMAN_FILE = "human.npz"
+"""The person's motion, where there is a person."""
+CAMERAS_FILE = "cameras.npz"
+"""Names, intrinsics, times and poses of the cameras."""
+
+
+@dataclass(frozen=True)
+class ReconstructConfig:
+    """How a recording is rebuilt."""
+
+    scene: SceneConfig = field(default_factory=SceneConfig)
+    """The static scene."""
+    segment: SegmentConfig = field(default_factory=SegmentConfig)
+    """The person's points."""
+    fit: FitConfig = field(default_factory=FitConfig)
+    """The body."""
+    contacts: ContactConfig = field(default_factory=ContactConfig)
+    """The contacts."""
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """A written reconstruction."""
+
+    path: Path
+    """Its folder."""
+    figures: dict[str, float]
+    """Figures of reconstruction.json."""
+    warnings: tuple[str, ...]
+    """What the user should know."""
+
+    def __str__(self) -> str:
+        """One line: what was rebuilt, how well and how fast."""
+        f = self.figures
+        person = f"person {f['person_s']:.1f} s, fit {f['fit_error_mm']:.0f} mm" if "person_s" in f else "no person"
+        return f"{self.path}: scene of {f['triangles']:.0f} triangles, {person}, in {f['seconds']:.0f} s"
+
+
+def reconstruct(recording: Path, out: Path, config: ReconstructConfig | None = None) -> Reconstruction:
+    """Rebuild room and person; a reconstruction made from the same recording and settings is left as it is.
+
+    Args:
+        recording: The recording (.mcap), with camera poses, world Z up.
+        out: Folder to write scene.ply, cameras.npz, human.npz and reconstruction.json into.
+        config: Settings.
+
+    Raises:
+        RecordingError: The recording is damaged, or lacks images, intrinsics or poses.
+        InputError: There is no depth, or no surface in it.
+    """
+    config = config or ReconstructConfig()
+    if not recording.is_file():
+        raise InputError(f"{recording}: no such recording; make one with `bodydouble record` or `bodydouble import`")
+    inputs = {"recording": recording}
+    if is_current(out / MANIFEST_FILE, inputs_hash(config, inputs)):
+        manifest = read_json(out / MANIFEST_FILE)
+        return Reconstruction(out, manifest["figures"], tuple(manifest["warnings"]))
+    console = Console(stderr=True)
+    clock = _Clock()
+    views = load_views(recording, config.scene.stride_s)
+    clock.lap("read_s")
+    scene = reconstruct_scene(views, config.scene)
+    clock.lap("scene_s")
+    warnings: list[str] = []
+    person = person_points(views, scene, config.segment)
+    clock.lap("segment_s")
+    figures: dict[str, float] = {"cameras": len(views), "triangles": len(scene.triangles)}
+    motion = None
+    if person is None:
+        warnings.append("nobody is in the recording; only the scene was rebuilt")
+    else:
+        motion, found = _person(person, scene, config)
+        clock.lap("fit_s")
+        figures |= found | {"single_view_share": float((person.views < 2).mean())}
+        if len(views) == 1:
+            warnings.append("one camera only: what it does not see of the person is guessed, accuracy is lower")
+    for warning in warnings:
+        console.print(f"warning: {warning}")
+    figures |= clock.laps | {"seconds": sum(clock.laps.values())}
+    with atomic_dir(out) as folder:
+        scene.save(str(folder / SCENE_FILE))
+        _save_cameras(folder / CAMERAS_FILE, views)
+        if motion is not None:
+            motion.save(folder / HUMAN_FILE)
+        manifest: dict[str, Any] = {
+            "provenance": provenance(config, inputs),
+            "machine": machine_info(),
+            "figures": figures,
+            "warnings": warnings,
+            "seeds": [config.segment.seed],
+        }
+        write_json(folder / MANIFEST_FILE, manifest)
+    return Reconstruction(out, figures, tuple(warnings))
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.laps[name], self._last = now - self._last, now
+
+
+def _person(
+    person: PersonPoints, scene: StaticScene, config: ReconstructConfig
+) -> tuple[HumanMotion, dict[str, float]]:
+    floor_z = find_floor(SceneMesh(scene.vertices, scene.triangles, scene.colors)).height_m
+    body: FittedBody = fit_body(person, floor_z, config.fit)
+    fps = config.segment.fps
+    contact, contact_pos = find_contacts(body.joint_pos, fps, scene, floor_z, config.contacts)
+    motion = HumanMotion(
+        times_ns=person.times_ns,
+        joint_names=JOINT_NAMES,
+        joint_pos=body.joint_pos,
+        joint_quat=body.joint_quat,
+        contact_names=CONTACT_NAMES,
+        contact=contact,
+        contact_pos=contact_pos,
+        body_model="anny",
+        shape_names=SHAPE_NAMES,
+        shape=body.shape,
+        pose=body.pose,
+        root_pos=body.root_pos,
+    )
+    seen = person.count > 0
+    figures = {
+        "fit_error_mm": 1000 * float(np.median(body.residual_m[seen])),
+        "person_s": float((person.times_ns[-1] - person.times_ns[0]) * 1e-9),
+        "person_frames": float(len(person.times_ns)),
+        "unseen_frames": float((~seen).sum()),
+        "floor_z_m": floor_z,
+    }
+    return motion, figures
+
+
+def _save_cameras(path: Path, views: Sequence[View]) -> None:
+    arrays: dict[str, Any] = {"names": np.array([view.name for view in views])}
+    for view in views:
+        arrays |= {
+            f"{view.name}_K": view.K,
+            f"{view.name}_size": np.array(view.size),
+            f"{view.name}_times_ns": view.times_ns,
+            f"{view.name}_T_world_camera": view.T_world_camera,
+        }
+    with open(path, "wb") as file:
+        np.savez_compressed(file, **arrays)
