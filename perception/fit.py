@@ -19,7 +19,7 @@ from bodydouble.errors import InputError
 from bodydouble.frames import quat_mul, quat_rotate
 from perception.body.anny_body import JOINT_NAMES, AnnyBody, BodyState
 from perception.body.anny_data import BONE_NAMES, SHAPE_NAMES
-from perception.body.limits import REST_POSTURE, limit_cost
+from perception.body.limits import REST_POSTURE, limit_cost, posture_cost
 from perception.segment import PersonPoints
 
 
@@ -41,6 +41,8 @@ class FitConfig:
     """Steps between new correspondences in the second pass."""
     reach_m: float = 0.10
     """Distance at which a correspondence has lost most of its pull, m."""
+    along: float = 0.03
+    """Weight of distances along the skin against distances from it; the vertices are sampled, so these say little."""
     surface_to_points: float = 0.3
     """Weight of the way back, from the body to the points."""
     posture: float = 0.002
@@ -51,8 +53,16 @@ class FitConfig:
     """Weight of the joints' accelerations, in units of 10 m/s^2."""
     floor: float = 2.0
     """Weight of feet under the floor."""
+    afloat: float = 0.2
+    """Weight of a body whose lower foot is off the floor."""
     planted: float = 1.0
     """Weight of moving planted feet."""
+    level: float = 20.0
+    """Weight of planted soles off the floor."""
+    steady: float = 0.02
+    """Weight of the local rotations' accelerations, in units of 100 rad/s^2."""
+    sole_m: float = 0.08
+    """Height over the floor below which points of a foot are not told from the floor, m."""
     shape: float = 0.002
     """Weight of an average shape."""
     threads: int = 0
@@ -73,6 +83,8 @@ class FittedBody:
     """Joints and points (T, J, 3), world, m."""
     joint_quat: np.ndarray
     """Their orientations (T, J, 4), wxyz."""
+    skin: np.ndarray
+    """Sampled vertices of the body (T, V, 3), world, m."""
     residual_m: np.ndarray
     """Median distance of the points to the body (T,), m."""
 
@@ -177,18 +189,24 @@ def _gather(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 
 
 def _data_cost(
-    vertices: torch.Tensor, normals: torch.Tensor, points: torch.Tensor, matches: _Matches, config: FitConfig
+    vertices: torch.Tensor,
+    normals: torch.Tensor,
+    points: torch.Tensor,
+    matches: _Matches,
+    floor_z: float,
+    config: FitConfig,
 ) -> torch.Tensor:
     """Return the data term of each frame (B,)."""
     delta = points - _gather(vertices, matches.vertex)
     plane = (delta * _gather(normals, matches.vertex)).sum(-1)
     # The sampled vertices lie some centimetres apart: along the skin a distance says little.
-    squared = plane**2 + 0.1 * (delta**2).sum(-1)
+    squared = plane**2 + config.along * (delta**2).sum(-1)
     cost = _robust(squared, config.reach_m).mean(dim=1)
     back = _gather(points, matches.point) - vertices
     back_plane = (back * normals).sum(-1)
-    back_squared = back_plane**2 + 0.1 * (back**2).sum(-1)
-    facing = matches.facing.to(points.dtype)
+    back_squared = back_plane**2 + config.along * (back**2).sum(-1)
+    # What stands on the floor is cut away with the floor: no point is there to go to.
+    facing = (matches.facing & (vertices[..., 2] > floor_z + config.sole_m)).to(points.dtype)
     back_cost = (_robust(back_squared, config.reach_m) * facing).sum(1) / facing.sum(1).clamp_min(1)
     return cost + config.surface_to_points * back_cost
 
@@ -198,11 +216,12 @@ _LOW_POINTS = [JOINT_NAMES.index(f"{side}_{part}") for part in ("heel", "ball") 
 
 def _priors(delta: torch.Tensor, state: BodyState, floor_z: float, config: FitConfig) -> torch.Tensor:
     """Return posture, limits and floor of each frame (B,)."""
-    posture = (delta[:, 1:] ** 2).sum(dim=(1, 2))
-    depth = (floor_z - state.joint_pos[:, _LOW_POINTS, 2]).clamp_min(0)
-    return (
-        config.posture * posture + config.limits * limit_cost(delta) + config.floor * _robust(depth**2, 0.05).sum(dim=1)
-    )
+    posture = posture_cost(delta, state.joint_quat[:, 0])
+    height = state.joint_pos[:, _LOW_POINTS, 2] - floor_z
+    sunk = _robust(height.clamp_max(0) ** 2, 0.05).sum(dim=1)
+    # Somebody who does not jump stands on the floor with something; on a step or a seat the term is flat.
+    afloat = _robust(height.amin(dim=1) ** 2, 0.1)
+    return config.posture * posture + config.limits * limit_cost(delta) + config.floor * sunk + config.afloat * afloat
 
 
 def _track(
@@ -266,7 +285,9 @@ def _descend(
         assert state.vertices is not None
         if iteration % 2 == 0:
             matches = _match(state.vertices, normals, points, origin)
-        cost = _data_cost(state.vertices, normals, points, matches, config) + _priors(delta, state, floor_z, config)
+        cost = _data_cost(state.vertices, normals, points, matches, floor_z, config) + _priors(
+            delta, state, floor_z, config
+        )
         optimizer.zero_grad()
         cost.sum().backward()
         optimizer.step()
@@ -318,18 +339,23 @@ def _refine(
         assert state.vertices is not None
         if iteration % config.refresh == 0:
             matches = _match(state.vertices, normals, points, origin)
-            if iteration >= config.iterations // 3:
-                planted = _planted(state.joint_pos.detach(), floor_z, fps)
-        data = _data_cost(state.vertices, normals, points, matches, config)
+            if iteration >= config.iterations // 10:
+                capture = 0.06 + 0.14 * max(0.0, 1 - 1.5 * iteration / config.iterations)
+                planted = _planted(state.joint_pos.detach(), floor_z, fps, capture)
+        data = _data_cost(state.vertices, normals, points, matches, floor_z, config)
         priors = _priors(delta, state, floor_z, config)
         second = (state.joint_pos[2:] - 2 * state.joint_pos[1:-1] + state.joint_pos[:-2]) * (fps**2 / 10.0)
         step = state.joint_pos[1:, _LOW_POINTS] - state.joint_pos[:-1, _LOW_POINTS]
         slip = ((step * fps) ** 2).sum(-1) * planted
+        off = (state.joint_pos[1:, _LOW_POINTS, 2] - floor_z) ** 2 * planted
+        turn = (delta[2:, 1:] - 2 * delta[1:-1, 1:] + delta[:-2, 1:]) * (fps**2 / 100.0)
         cost = (
             (data * weight).sum()
             + priors.sum()
             + config.smooth * (second**2).sum(-1).mean(dim=1).sum()
             + config.planted * slip.mean(dim=1).sum()
+            + config.level * off.mean(dim=1).sum()
+            + config.steady * (turn**2).sum(-1).mean(dim=1).sum()
             + config.shape * len(points) * ((shape - 0.5) ** 2).sum()
         )
         if not torch.isfinite(cost):
@@ -352,11 +378,12 @@ def _refine(
         shape=shape.detach().double().numpy(),
         joint_pos=state.joint_pos.double().numpy(),
         joint_quat=state.joint_quat.double().numpy(),
+        skin=state.vertices.double().numpy(),
         residual_m=residual.double().numpy(),
     )
 
 
-def _planted(joint_pos: torch.Tensor, floor_z: float, fps: float) -> torch.Tensor:
+def _planted(joint_pos: torch.Tensor, floor_z: float, fps: float, capture_m: float) -> torch.Tensor:
     """Return how surely each sole point stands still between frames (T - 1, 4): low and slow."""
     low = joint_pos[:, _LOW_POINTS]
     height = (0.5 * (low[1:, :, 2] + low[:-1, :, 2]) - floor_z).clamp_min(0)
@@ -366,7 +393,7 @@ def _planted(joint_pos: torch.Tensor, floor_z: float, fps: float) -> torch.Tenso
     kernel = torch.ones(1, 1, window) / window
     padded = torch.nn.functional.pad(step.T[:, None], (window // 2, window // 2), mode="replicate")
     speed = torch.nn.functional.conv1d(padded, kernel)[:, 0].T
-    return torch.exp(-((height / 0.06) ** 2)) * torch.exp(-((speed / 0.35) ** 2))
+    return torch.exp(-((height / capture_m) ** 2)) * torch.exp(-((speed / 0.35) ** 2))
 
 
 def _turn(vector: torch.Tensor) -> torch.Tensor:

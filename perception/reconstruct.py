@@ -27,7 +27,7 @@ from perception.body.anny_data import SHAPE_NAMES
 from perception.contacts import ContactConfig, find_contacts
 from perception.fit import FitConfig, FittedBody, fit_body
 from perception.segment import PersonPoints, SegmentConfig, person_points
-from perception.static_scene import SceneConfig, StaticScene, reconstruct_scene
+from perception.static_scene import SceneConfig, StaticScene, reconstruct_scene, without_remains
 from perception.views import View, load_views
 from sim.stage.floor import find_floor
 from sim.stage.scene_mesh import SceneMesh
@@ -102,19 +102,19 @@ def reconstruct(recording: Path, out: Path, config: ReconstructConfig | None = N
     warnings: list[str] = []
     person = person_points(views, scene, config.segment)
     clock.lap("segment_s")
-    figures: dict[str, float] = {"cameras": len(views), "triangles": len(scene.triangles)}
+    figures: dict[str, float] = {"cameras": float(len(views))}
     motion = None
     if person is None:
         warnings.append("nobody is in the recording; only the scene was rebuilt")
     else:
-        motion, found = _person(person, scene, config)
+        motion, scene, found = _person(person, scene, views, config)
         clock.lap("fit_s")
         figures |= found | {"single_view_share": float((person.views < 2).mean())}
         if len(views) == 1:
             warnings.append("one camera only: what it does not see of the person is guessed, accuracy is lower")
     for warning in warnings:
         console.print(f"warning: {warning}")
-    figures |= clock.laps | {"seconds": sum(clock.laps.values())}
+    figures |= clock.laps | {"triangles": float(len(scene.triangles)), "seconds": sum(clock.laps.values())}
     with atomic_dir(out) as folder:
         scene.save(str(folder / SCENE_FILE))
         _save_cameras(folder / CAMERAS_FILE, views)
@@ -142,10 +142,11 @@ class _Clock:
 
 
 def _person(
-    person: PersonPoints, scene: StaticScene, config: ReconstructConfig
-) -> tuple[HumanMotion, dict[str, float]]:
+    person: PersonPoints, scene: StaticScene, views: Sequence[View], config: ReconstructConfig
+) -> tuple[HumanMotion, StaticScene, dict[str, float]]:
     floor_z = find_floor(SceneMesh(scene.vertices, scene.triangles, scene.colors)).height_m
     body: FittedBody = fit_body(person, floor_z, config.fit)
+    scene = without_remains(scene, views, body.skin[:: max(1, len(body.skin) // 100)].reshape(-1, 3), config.scene)
     fps = config.segment.fps
     contact, contact_pos = find_contacts(body.joint_pos, fps, scene, floor_z, config.contacts)
     motion = HumanMotion(
@@ -170,7 +171,7 @@ def _person(
         "unseen_frames": float((~seen).sum()),
         "floor_z_m": floor_z,
     }
-    return motion, figures
+    return motion, scene, figures
 
 
 def _save_cameras(path: Path, views: Sequence[View]) -> None:

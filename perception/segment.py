@@ -153,8 +153,9 @@ def _largest(points: np.ndarray, cell_m: float) -> np.ndarray:
         return points[:0]
     main = int(sizes.argmax())
     centre = points[owner == main].mean(axis=0)
-    keep = [main]
-    for other in np.flatnonzero(sizes >= 0.2 * sizes[main]):
-        if other != main and np.linalg.norm(points[owner == other].mean(axis=0)[:2] - centre[:2]) < 0.6:
-            keep.append(int(other))
+    keep = [
+        int(other)
+        for other in np.flatnonzero(sizes >= 0.2 * sizes[main])
+        if np.linalg.norm(points[owner == other].mean(axis=0)[:2] - centre[:2]) < 0.6
+    ]
     return points[np.isin(owner, keep)]

@@ -14,6 +14,7 @@ import open3d as o3d
 from rich.console import Console
 from rich.progress import track
 from scipy.ndimage import minimum_filter
+from scipy.spatial import cKDTree
 
 from bodydouble.errors import InputError
 from bodydouble.frames import se3_apply, se3_inverse
@@ -38,6 +39,8 @@ class SceneConfig:
     """Cell of space that votes, m."""
     vote_margin_m: float = 0.06
     """Distance behind a point at which a reading says that the point is free, m."""
+    remains_margin_m: float = 0.015
+    """The same distance for what the person left on the floor, m."""
     min_component_m2: float = 0.02
     """Surface below which a separate piece of mesh is dropped, m^2."""
 
@@ -102,6 +105,25 @@ def reconstruct_scene(views: Sequence[View], config: SceneConfig) -> StaticScene
     return _prune(vertices, triangles, colors, config.min_component_m2)
 
 
+def without_remains(scene: StaticScene, views: Sequence[View], body: np.ndarray, config: SceneConfig) -> StaticScene:
+    """Return the scene without what the person left in it: shoes on the floor, too low for the votes on what moves.
+
+    Only mesh that the body came near is judged, and with a margin as small as the depth's noise allows.
+
+    Args:
+        scene: The scene.
+        views: The views.
+        body: Points on the fitted body at all times (N, 3), world, m.
+        config: Settings.
+    """
+    near = np.flatnonzero(cKDTree(body).query(scene.vertices, distance_upper_bound=0.08)[0] < 0.08)
+    free, seen = sightings(scene.vertices[near], _frames(views, config)[::2], config.remains_margin_m, 0.002)
+    gone = np.zeros(len(scene.vertices), dtype=bool)
+    gone[near[free > 0.5 * config.moving_share * np.maximum(seen, 1)]] = True
+    triangles = scene.triangles[~gone[scene.triangles].any(axis=1)]
+    return _prune(scene.vertices, triangles, scene.colors, config.min_component_m2)
+
+
 def _frames(views: Sequence[View], config: SceneConfig) -> list[_Frame]:
     frames = []
     for view in views:
@@ -144,7 +166,9 @@ def _moving_cells(frames: Sequence[_Frame], config: SceneConfig) -> np.ndarray:
     return names[moving]
 
 
-def sightings(points: np.ndarray, frames: Sequence[_Frame], margin_m: float) -> tuple[np.ndarray, np.ndarray]:
+def sightings(
+    points: np.ndarray, frames: Sequence[_Frame], margin_m: float, growth: float = 0.008
+) -> tuple[np.ndarray, np.ndarray]:
     """Return how often each point (N, 3) was seen to be free, and how often free or a surface (N,).
 
     A point is free in a frame where every reading within two pixels lies behind it; so edges, noise in the poses and
@@ -164,7 +188,7 @@ def sightings(points: np.ndarray, frames: Sequence[_Frame], margin_m: float) -> 
         inside = front & (column >= 0) & (column < width) & (row >= 0) & (row < height)
         index = np.flatnonzero(inside)
         read = nearest[row[index].astype(np.int64), column[index].astype(np.int64)]
-        margin = depth_margin(z[index], margin_m)
+        margin = depth_margin(z[index], margin_m, growth)
         behind = np.isfinite(read) & (read > z[index] + margin)
         surface = np.abs(read - z[index]) <= margin
         free[index] += behind

@@ -50,15 +50,12 @@ def load_views(recording: Path, color_stride_s: float) -> list[View]:
         RecordingError: The recording is damaged, or a camera lacks images or intrinsics.
         InputError: A camera has no poses, or no depth reading at all.
     """
-    views = []
     with RecordingReader(recording) as reader:
         # Says by name and topic what is missing: a camera_info, depth images, poses.
         reader.check_rgbd(require_poses=True)
         total = sum(reader.frame_count(camera) for camera in reader.cameras)
         every = 1 + total // MAX_FRAMES
-        for camera in reader.cameras:
-            views.append(_load(reader, recording, camera, every, color_stride_s))
-    return views
+        return [_load(reader, recording, camera, every, color_stride_s) for camera in reader.cameras]
 
 
 def _load(reader: RecordingReader, recording: Path, camera: str, every: int, color_stride_s: float) -> View:
@@ -101,6 +98,6 @@ def unproject(depth_m: np.ndarray, K: np.ndarray, stride: int = 1) -> tuple[np.n
     return np.stack([x, y, z], axis=1), np.stack([rows, columns], axis=1)
 
 
-def depth_margin(z: np.ndarray, base_m: float) -> np.ndarray:
+def depth_margin(z: np.ndarray, base_m: float, growth: float = 0.008) -> np.ndarray:
     """Return the depth difference that counts, m: a base, growing with z squared as the cameras' noise does."""
-    return base_m + 0.008 * z**2
+    return base_m + growth * z**2

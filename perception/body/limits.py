@@ -36,6 +36,24 @@ _LIMITS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, 
     "toe": ((-0.1, 0.1), (-0.6, 0.3), (-0.1, 0.1)),
 }
 
+_EASE: dict[str, tuple[float, float, float]] = {
+    "pelvis": (4.0, 1.0, 0.0),
+    "spine1": (3.0, 2.0, 2.0),
+    "spine2": (3.0, 2.0, 2.0),
+    "spine3": (3.0, 2.0, 2.0),
+    "neck": (2.0, 1.5, 1.5),
+    "head": (3.0, 2.0, 1.5),
+    "collar": (6.0, 6.0, 6.0),
+    "shoulder": (0.2, 0.2, 0.2),
+    "elbow": (1.0, 0.2, 0.2),
+    "wrist": (4.0, 4.0, 4.0),
+    "hip": (1.0, 0.1, 1.0),
+    "knee": (8.0, 0.1, 5.0),
+    "ankle": (2.0, 0.5, 2.0),
+    "toe": (20.0, 3.0, 20.0),
+}
+"""How little a bone turns about each axis of itself, beside what a task asks of it: weights of an easy posture."""
+
 
 def _sided(table: dict, bone: str) -> tuple[object, bool]:
     """Return the entry of a bone, and whether it is the mirror image."""
@@ -66,9 +84,35 @@ def _limit_boxes() -> tuple[np.ndarray, np.ndarray]:
     return low, high
 
 
+def _ease() -> np.ndarray:
+    weights = np.zeros((len(BONE_NAMES), 3))
+    for index, bone in enumerate(BONE_NAMES):
+        # Squares do not see the mirror.
+        weights[index] = np.asarray(_sided(_EASE, bone)[0])
+    return weights
+
+
 REST_POSTURE = _rest_posture()
 """Easy standing posture: local rotations (22, 4), wxyz, arms hanging."""
 _LOW, _HIGH = _limit_boxes()
+_EASE_WEIGHTS = _ease()
+
+
+def posture_cost(delta: torch.Tensor, pelvis_quat: torch.Tensor) -> torch.Tensor:
+    """Return the weighted squared turns (B,) against REST_POSTURE, rad^2.
+
+    What a task seldom needs (knees sideways, toes, collars) costs much, what it needs (hips, knees, arms) little.
+    The pelvis counts by its lean; its heading is free.
+
+    Args:
+        delta: Rotation vectors (B, 22, 3) against REST_POSTURE; the pelvis' is not read.
+        pelvis_quat: World orientations of the pelvis (B, 4), wxyz.
+    """
+    weights = torch.as_tensor(_EASE_WEIGHTS, dtype=delta.dtype, device=delta.device)
+    w, x, y, z = pelvis_quat.unbind(-1)
+    # World up seen from the pelvis: its y is the turn about x, its x the turn about y, whatever the heading.
+    lean = torch.stack([2 * (y * z + w * x), 2 * (x * z - w * y)], dim=1)
+    return (weights[0, :2] * lean**2).sum(dim=1) + (weights[1:] * delta[:, 1:] ** 2).sum(dim=(1, 2))
 
 
 def limit_cost(delta: torch.Tensor) -> torch.Tensor:
