@@ -1,0 +1,1 @@
+"""The skill orchestrator: which skill runs next, decided by rehearsing the candidates in MuJoCo."""
