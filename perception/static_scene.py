@@ -99,6 +99,10 @@ def reconstruct_scene(views: Sequence[View], config: SceneConfig) -> StaticScene
         )
     triangles = mesh.triangle.indices.numpy().astype(np.int64)
     colors = np.clip(mesh.vertex.colors.numpy().astype(np.float64), 0, 1)
+    # Where two voxels hold the same distance the extraction divides by zero: such vertices are no surface.
+    sound = np.isfinite(vertices).all(axis=1) & np.isfinite(colors).all(axis=1)
+    triangles = triangles[sound[triangles].all(axis=1)]
+    vertices, colors = np.where(sound[:, None], vertices, 0.0), np.where(sound[:, None], colors, 0.0)
     free, seen = sightings(vertices, frames, config.vote_margin_m)
     gone = free > config.moving_share * np.maximum(seen, 1)
     triangles = triangles[~gone[triangles].any(axis=1)]

@@ -52,7 +52,7 @@ _EASE: dict[str, tuple[float, float, float]] = {
     "ankle": (2.0, 0.5, 2.0),
     "toe": (20.0, 3.0, 20.0),
 }
-"""How little a bone turns about each axis of itself, beside what a task asks of it: weights of an easy posture."""
+"""Weights of turns about a bone's axes; the pelvis' are those of its lean aside and forward."""
 
 
 def _sided(table: dict, bone: str) -> tuple[object, bool]:
@@ -94,30 +94,17 @@ def _ease() -> np.ndarray:
 
 REST_POSTURE = _rest_posture()
 """Easy standing posture: local rotations (22, 4), wxyz, arms hanging."""
+EASE_WEIGHTS = _ease()
+"""Weights (22, 3) of turns against REST_POSTURE about each bone's axes: what a task seldom needs costs much."""
 _LOW, _HIGH = _limit_boxes()
-_EASE_WEIGHTS = _ease()
 
 
-def posture_cost(delta: torch.Tensor, pelvis_quat: torch.Tensor) -> torch.Tensor:
-    """Return the weighted squared turns (B,) against REST_POSTURE, rad^2.
+def limit_excess(turn: torch.Tensor) -> torch.Tensor:
+    """Return how far rotation vectors (B, 21, 3) against REST_POSTURE, of all bones but the pelvis, exceed the limits.
 
-    What a task seldom needs (knees sideways, toes, collars) costs much, what it needs (hips, knees, arms) little.
-    The pelvis counts by its lean; its heading is free.
-
-    Args:
-        delta: Rotation vectors (B, 22, 3) against REST_POSTURE; the pelvis' is not read.
-        pelvis_quat: World orientations of the pelvis (B, 4), wxyz.
+    Returns:
+        The signed excess (B, 21, 3), rad; zero within the limits.
     """
-    weights = torch.as_tensor(_EASE_WEIGHTS, dtype=delta.dtype, device=delta.device)
-    w, x, y, z = pelvis_quat.unbind(-1)
-    # World up seen from the pelvis: its y is the turn about x, its x the turn about y, whatever the heading.
-    lean = torch.stack([2 * (y * z + w * x), 2 * (x * z - w * y)], dim=1)
-    return (weights[0, :2] * lean**2).sum(dim=1) + (weights[1:] * delta[:, 1:] ** 2).sum(dim=(1, 2))
-
-
-def limit_cost(delta: torch.Tensor) -> torch.Tensor:
-    """Return the squared excess over the limits (B,) of rotation vectors (B, 22, 3) against REST_POSTURE, rad^2."""
-    low = torch.as_tensor(_LOW, dtype=delta.dtype, device=delta.device)
-    high = torch.as_tensor(_HIGH, dtype=delta.dtype, device=delta.device)
-    over = (delta - high).clamp_min(0) + (low - delta).clamp_min(0)
-    return (over**2).sum(dim=(1, 2))
+    low = torch.as_tensor(_LOW[1:], dtype=turn.dtype, device=turn.device)
+    high = torch.as_tensor(_HIGH[1:], dtype=turn.dtype, device=turn.device)
+    return (turn - high).clamp_min(0) - (low - turn).clamp_min(0)

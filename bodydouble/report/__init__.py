@@ -1,0 +1,1 @@
+"""The report of a run of the whole chain: one self-contained HTML file."""

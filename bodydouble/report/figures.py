@@ -1,0 +1,83 @@
+"""Plots of the report as PNG bytes."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Sequence
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+_COLORS = {"stand": "#b0b7c3", "track": "#3b7dd8", "stop": "#d8863b"}
+
+
+def _png(figure: plt.Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    plt.close(figure)
+    return buffer.getvalue()
+
+
+def tracking_plot(
+    t_s: np.ndarray, error_m: np.ndarray, skills: Sequence[str], decisions: Sequence[tuple[float, str]], bound_m: float
+) -> bytes:
+    """Return the tracking error over time above the skills and the orchestrator's decisions.
+
+    Args:
+        t_s: Times (T,), s.
+        error_m: Body error (T,), m.
+        skills: Skill in force at each time.
+        decisions: Times in s and the skills that were chosen.
+        bound_m: Bound on the mean error, m.
+    """
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(9, 3.6), sharex=True, height_ratios=[4, 1])
+    top.plot(t_s, 100 * error_m, color="#222", linewidth=1)
+    top.axhline(
+        100 * bound_m, color="#c33", linestyle="--", linewidth=1, label=f"bound on the mean, {100 * bound_m:g} cm"
+    )
+    top.set_ylabel("body error, cm")
+    top.set_ylim(0, max(110 * bound_m, 105 * float(error_m.max())))
+    top.legend(loc="upper right", frameon=False)
+    names = np.asarray(skills)
+    edges = np.concatenate([[0], np.flatnonzero(names[1:] != names[:-1]) + 1, [len(names)]])
+    for start, end in itertools.pairwise(edges):
+        left, right = t_s[start], t_s[min(end, len(t_s) - 1)]
+        bottom.barh(0, right - left, left=left, color=_COLORS.get(names[start], "#999"), height=0.8)
+        bottom.text(0.5 * (left + right), 0, names[start], ha="center", va="center", fontsize=9)
+    for time, skill in decisions:
+        bottom.axvline(time, color="#111", linewidth=1.5)
+        bottom.annotate(f"decides: {skill}", (time, 0.42), fontsize=8, ha="left", va="bottom")
+    bottom.set_yticks([])
+    bottom.set_ylim(-0.5, 1.0)
+    bottom.set_xlabel("time since the release, s")
+    return _png(figure)
+
+
+def timing_plot(tick_ms: np.ndarray, late_ms: np.ndarray, period_ms: float) -> bytes:
+    """Return histograms of the ticks' duration and lateness (T,), ms."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 2.6))
+    for axis, values, label in (
+        (axes[0], tick_ms, "inputs to command, ms"),
+        (axes[1], late_ms, "start after deadline, ms"),
+    ):
+        axis.hist(np.clip(values, 0, np.percentile(values, 99.8)), bins=60, color="#3b7dd8")
+        axis.set_yscale("log")
+        axis.set_xlabel(label)
+        p50, p99 = np.percentile(values, [50, 99])
+        axis.set_title(f"p50 {p50:.2f}, p99 {p99:.2f}, max {values.max():.2f} of {period_ms:g} ms", fontsize=9)
+    axes[0].set_ylabel("ticks")
+    return _png(figure)
+
+
+def picture_png(image: np.ndarray) -> bytes:
+    """Return a picture (H, W, 3), uint8, as PNG."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
