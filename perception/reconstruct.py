@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 
 from bodydouble.artifacts import (
@@ -22,7 +23,7 @@ from bodydouble.artifacts import (
 )
 from bodydouble.errors import InputError
 from bodydouble.motion import HumanMotion
-from perception.body.anny_body import CONTACT_NAMES, JOINT_NAMES
+from perception.body.anny_body import CONTACT_NAMES, JOINT_NAMES, AnnyBody
 from perception.body.anny_data import SHAPE_NAMES
 from perception.contacts import ContactConfig, find_contacts
 from perception.fit import FitConfig, FittedBody, fit_body
@@ -146,7 +147,7 @@ def _person(
 ) -> tuple[HumanMotion, StaticScene, dict[str, float]]:
     floor_z = find_floor(SceneMesh(scene.vertices, scene.triangles, scene.colors)).height_m
     body: FittedBody = fit_body(person, floor_z, config.fit)
-    scene = without_remains(scene, views, body.skin[:: max(1, len(body.skin) // 100)].reshape(-1, 3), config.scene)
+    scene = without_remains(scene, views, _skin_points(body), config.scene)
     fps = config.segment.fps
     contact, contact_pos = find_contacts(body.joint_pos, fps, scene, floor_z, config.contacts)
     motion = HumanMotion(
@@ -172,6 +173,20 @@ def _person(
         "floor_z_m": floor_z,
     }
     return motion, scene, figures
+
+
+@torch.no_grad()
+def _skin_points(body: FittedBody) -> np.ndarray:
+    """Return points (N, 3) on the fitted body at about a hundred times, world, m."""
+    whole = AnnyBody.load()
+    skin = whole.subset(whole.sample_vertices(1500))
+    times = slice(None, None, max(1, len(body.pose) // 100))
+    pose, root, shape = (
+        torch.as_tensor(x, dtype=skin.dtype) for x in (body.pose[times], body.root_pos[times], body.shape)
+    )
+    vertices = skin.forward(pose, root, shape).vertices
+    assert vertices is not None
+    return vertices.reshape(-1, 3).double().numpy()
 
 
 def _save_cameras(path: Path, views: Sequence[View]) -> None:
