@@ -58,8 +58,9 @@ def picture(
             o3d.core.Tensor(np.asarray(surface.triangles, dtype=np.uint32)),
         )
     width, height = size
+    # Open3D takes `up` along the image's rows, which run downwards.
     rays = o3d.t.geometry.RaycastingScene.create_rays_pinhole(
-        fov_deg=float(np.degrees(fov)) * width / height, center=target, eye=eye, up=[0.0, 0.0, 1.0],
+        fov_deg=float(np.degrees(fov)) * width / height, center=target, eye=eye, up=[0.0, 0.0, -1.0],
         width_px=width, height_px=height,
     )  # fmt: skip
     hits = scene.cast_rays(rays)

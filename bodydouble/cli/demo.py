@@ -109,7 +109,7 @@ def stages(out: Path, seed: int) -> tuple[Stage, ...]:
             "verify",
             ("verify", "--policy", str(onnx), "--stage", str(stage), "--out", str(out / "verify.json")),
             out / "verify.json",
-            ("success_rate", "body_error_m"),
+            ("success_rate", "verify_body_error_m"),
         ),
         Stage(
             "run",

@@ -115,9 +115,11 @@ def _moments(out: Path, tracking: dict[str, np.ndarray]) -> Section:
     scene, human, bodies, faces = _surfaces(out, (shares * (human.num_frames - 1)).astype(int))
     wanted = first + shares * (last - first)
     ticks = [int(np.argmin(np.abs(tracking["frame"] - frame))) for frame in wanted]
-    robots = render_stage(stage, [tracking["qpos"][tick] for tick in ticks])
-    pictures = []
     facing = _front(human)
+    # Both halves of a picture look along the same direction.
+    azimuth = float(np.degrees(np.arctan2(-facing[1], -facing[0])))
+    robots = render_stage(stage, [tracking["qpos"][tick] for tick in ticks], azimuth=azimuth)
+    pictures = []
     for share, vertices, robot, tick in zip(shares, bodies, robots, ticks, strict=True):
         centre = vertices.mean(axis=0)
         eye = centre + 2.9 * facing + (0, 0, 0.5)
@@ -157,12 +159,12 @@ def _tracking(out: Path, tracking: dict[str, np.ndarray]) -> Section:
     release_ns = live[0]["t_ns"] - float(tracking["t_s"][0]) * 1e9
     path = out / "run" / "decisions.json"
     decisions = read_json(path)["decisions"] if path.is_file() else []
-    marks = [((d["t_ns"] - release_ns) / 1e9, d["skill"]) for d in decisions]
+    marks = [((d["t_ns"] - release_ns) / 1e9, d["wall_s"], d["skill"]) for d in decisions]
     skills = [tick["skill"] for tick in live]
     plot = tracking_plot(tracking["t_s"], tracking["body_error_m"], skills, marks, 0.12)
     told = " ".join(
-        f"At {time:.1f} s the orchestrator chose {skill}: {d['reason']}; {d['wall_s']:.1f} s of rehearsals."
-        for (time, skill), d in zip(marks, decisions, strict=True)
+        f"At {time:.1f} s the orchestrator began {wall_s:.1f} s of rehearsals and chose {skill}: {d['reason']}."
+        for (time, wall_s, skill), d in zip(marks, decisions, strict=True)
     )
     return Section("Tracking and decisions", told or "No orchestrator ran.", [Picture(plot, "body error and skills")])
 

@@ -24,7 +24,11 @@ def _png(figure: plt.Figure) -> bytes:
 
 
 def tracking_plot(
-    t_s: np.ndarray, error_m: np.ndarray, skills: Sequence[str], decisions: Sequence[tuple[float, str]], bound_m: float
+    t_s: np.ndarray,
+    error_m: np.ndarray,
+    skills: Sequence[str],
+    decisions: Sequence[tuple[float, float, str]],
+    bound_m: float,
 ) -> bytes:
     """Return the tracking error over time above the skills and the orchestrator's decisions.
 
@@ -32,7 +36,7 @@ def tracking_plot(
         t_s: Times (T,), s.
         error_m: Body error (T,), m.
         skills: Skill in force at each time.
-        decisions: Times in s and the skills that were chosen.
+        decisions: Start in s, length of the rehearsals in s, and the skill that was chosen.
         bound_m: Bound on the mean error, m.
     """
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(9, 3.6), sharex=True, height_ratios=[4, 1])
@@ -49,11 +53,11 @@ def tracking_plot(
         left, right = t_s[start], t_s[min(end, len(t_s) - 1)]
         bottom.barh(0, right - left, left=left, color=_COLORS.get(names[start], "#999"), height=0.8)
         bottom.text(0.5 * (left + right), 0, names[start], ha="center", va="center", fontsize=9)
-    for time, skill in decisions:
-        bottom.axvline(time, color="#111", linewidth=1.5)
-        bottom.annotate(f"decides: {skill}", (time, 0.42), fontsize=8, ha="left", va="bottom")
-    bottom.set_yticks([])
-    bottom.set_ylim(-0.5, 1.0)
+    for time, wall_s, skill in decisions:
+        bottom.barh(1, wall_s, left=time, color="#5a9a5f", height=0.8)
+        bottom.text(time + 0.5 * wall_s, 1, f"rehearses, chooses {skill}", ha="center", va="center", fontsize=8)
+    bottom.set_yticks([0, 1], ["skill", "planner"])
+    bottom.set_ylim(-0.5, 1.5)
     bottom.set_xlabel("time since the release, s")
     return _png(figure)
 

@@ -1,0 +1,1 @@
+"""Recording real cameras over ROS 2."""
