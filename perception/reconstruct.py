@@ -101,12 +101,12 @@ def reconstruct(recording: Path, out: Path, config: ReconstructConfig | None = N
     scene = reconstruct_scene(views, config.scene)
     clock.lap("scene_s")
     warnings: list[str] = []
-    person = person_points(views, scene, config.segment)
+    person = person_points(views, scene, config.segment, config.scene)
     clock.lap("segment_s")
     figures: dict[str, float] = {"cameras": float(len(views))}
     motion = None
     if person is None:
-        warnings.append("nobody is in the recording; only the scene was rebuilt")
+        warnings.append("nobody moves in the recording; only the scene was rebuilt")
     else:
         motion, scene, found = _person(person, scene, views, config)
         clock.lap("fit_s")

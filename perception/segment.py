@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 from scipy.ndimage import label
 
-from perception.static_scene import StaticScene
+from perception.static_scene import SceneConfig, StaticScene, seen_free
 from perception.views import View, depth_margin
 
 
@@ -33,6 +33,8 @@ class SegmentConfig:
     """Points kept per frame, of all cameras together."""
     max_depth_m: float = 5.0
     """Farthest depth that is used, m."""
+    min_moved: float = 0.7
+    """Share of the points whose place must have been free at other times, in the median frame."""
     seed: int = 0
     """Seed of the choice of points."""
 
@@ -53,11 +55,13 @@ class PersonPoints:
     """Number of cameras that saw the person (T,)."""
 
 
-def person_points(views: Sequence[View], scene: StaticScene, config: SegmentConfig) -> PersonPoints | None:
+def person_points(
+    views: Sequence[View], scene: StaticScene, config: SegmentConfig, scene_config: SceneConfig
+) -> PersonPoints | None:
     """Return the person's points at each time of the common base, from the first to the last frame with anybody.
 
     Returns:
-        The points, or None where no frame shows a person.
+        The points, or None where no frame shows a person, or what it shows does not move.
     """
     caster = scene.raycaster()
     start = min(int(view.times_ns[0]) for view in views)
@@ -85,9 +89,20 @@ def person_points(views: Sequence[View], scene: StaticScene, config: SegmentConf
         eyes = np.concatenate([np.tile(eye, (len(p), 1)) for p, eye in frame])
         pick = _spread(everything, config.points_per_frame, rng)
         points[index - first], origin[index - first] = everything[pick], eyes[pick]
-    return PersonPoints(
+    person = PersonPoints(
         times[first:last], points, origin, count[first:last], np.array([len(frame) for frame in found[first:last]])
     )
+    return person if _moved(person, views, scene_config) >= config.min_moved else None
+
+
+def _moved(person: PersonPoints, views: Sequence[View], config: SceneConfig) -> float:
+    """Return the share of the points, in the median frame, whose place was free at other times.
+
+    Furniture that the mesh lacks stands in front of it as a person does, but stays where it is.
+    """
+    shown = person.count > 0
+    free = seen_free(person.points[shown].reshape(-1, 3), views, config)
+    return float(np.median(free.reshape(shown.sum(), -1).mean(axis=1)))
 
 
 def _spread(points: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

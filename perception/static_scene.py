@@ -128,6 +128,18 @@ def without_remains(scene: StaticScene, views: Sequence[View], body: np.ndarray,
     return _prune(scene.vertices, triangles, scene.colors, config.min_component_m2)
 
 
+def seen_free(points: np.ndarray, views: Sequence[View], config: SceneConfig) -> np.ndarray:
+    """Return for points (N, 3), world, m, whether their place was seen to be free at other times (N,), bool."""
+    cell = _cells(points, 2 * config.vote_cell_m)
+    _, inverse, counts = np.unique(cell, return_inverse=True, return_counts=True)
+    means = np.stack([np.bincount(inverse, points[:, axis]) for axis in range(3)], axis=1) / counts[:, None]
+    return _moves(*sightings(means, _frames(views, config)[::2], config.vote_margin_m), config)[inverse]
+
+
+def _moves(free: np.ndarray, seen: np.ndarray, config: SceneConfig) -> np.ndarray:
+    return (free > config.moving_share * np.maximum(seen, 1)) & (free >= 3)
+
+
 def _frames(views: Sequence[View], config: SceneConfig) -> list[_Frame]:
     frames = []
     for view in views:
@@ -166,8 +178,7 @@ def _moving_cells(frames: Sequence[_Frame], config: SceneConfig) -> np.ndarray:
     sums = np.stack([np.bincount(inverse, points[:, axis]) for axis in range(3)], axis=1)
     means = sums / counts[:, None]
     free, seen = sightings(means, frames[::2], config.vote_margin_m)
-    moving = (free > config.moving_share * np.maximum(seen, 1)) & (free >= 3)
-    return names[moving]
+    return names[_moves(free, seen, config)]
 
 
 def sightings(

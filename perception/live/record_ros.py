@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import queue
 import struct
@@ -11,17 +13,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from bodydouble.errors import InputError
+from bodydouble.frames import make_se3, quat_to_matrix
 from bodydouble.recording import RecordingWriter, messages
 from bodydouble.recording.topics import camera_topics
 from perception.live.pairing import Pair, Pairing
 
 IMAGE_TYPES = (messages.IMAGE, messages.COMPRESSED_IMAGE)
 """Message types of images."""
+POSE, ODOMETRY = "geometry_msgs/msg/PoseStamped", "nav_msgs/msg/Odometry"
+"""Message types of poses."""
 QUEUE_SIZE = 400
 """Messages that can wait to be written."""
 WAITING = 30
@@ -40,6 +46,8 @@ class RosRecordConfig:
     """Depth images registered to the colour images: 16UC1 in mm or 32FC1 in m."""
     info: str = "/{camera}/aligned_depth_to_color/camera_info"
     """CameraInfo of the depth images."""
+    pose: str = ""
+    """Poses of a camera's optical frame in the world, PoseStamped or Odometry. Empty: transforms on /tf are taken."""
     seconds: float = 0.0
     """Length of the recording, s; 0 records until Ctrl-C."""
     wait_s: float = 10.0
@@ -69,9 +77,11 @@ class RosRecorded:
     cameras: dict[str, CameraCount]
     """Counts by camera."""
     transforms: int
-    """Messages of /tf and /tf_static."""
+    """Messages with poses or transforms."""
     queue_full: int
     """Messages dropped because the disk could not follow."""
+    warnings: tuple[str, ...]
+    """What the user must know."""
 
     def __str__(self) -> str:
         """One line per camera."""
@@ -80,7 +90,8 @@ class RosRecorded:
             f"{count.dropped_color} colour"
             for name, count in self.cameras.items()
         ]
-        return "\n".join([*lines, f"transforms: {self.transforms}; dropped, disk too slow: {self.queue_full}"])
+        lines.append(f"poses: {self.transforms}; dropped, disk too slow: {self.queue_full}")
+        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
 
 
 class _Received(NamedTuple):
@@ -127,7 +138,10 @@ class Recorder:
             self.transforms += 1
             return
         stamp = stamp_of(item.data)
-        if item.kind == "info":
+        if item.kind == "pose":
+            self._writer.write_pose(item.camera, _pose_matrix(item), stamp)
+            self.transforms += 1
+        elif item.kind == "info":
             topic = camera_topics(item.camera).info
             self._writer.write_cdr(topic, item.msgtype, item.data, item.received_ns, stamp)
         elif item.kind == "depth" and not self._has_color:
@@ -175,6 +189,7 @@ def record_ros(out: Path, config: RosRecordConfig) -> RosRecorded:
     from robot.nodes.process import running_node
 
     topics = _wanted(config)
+    warnings = []
     full = 0
     waiting: queue.Queue[_Received | None] = queue.Queue(QUEUE_SIZE)
 
@@ -207,8 +222,11 @@ def record_ros(out: Path, config: RosRecordConfig) -> RosRecorded:
             thread.start()
             for topic, camera, kind in topics:
                 _subscribe(running.node, topic, types[topic], receiver(camera, kind, types[topic]))
-            for topic in ("/tf", "/tf_static"):
-                _subscribe(running.node, topic, messages.TF_MESSAGE, receiver("", topic, messages.TF_MESSAGE))
+            if not config.pose and importlib.util.find_spec("tf2_msgs") is None:
+                warnings.append("ROS has no tf2_msgs here, so /tf was not recorded; give poses with config.pose")
+            elif not config.pose:
+                for topic in ("/tf", "/tf_static"):
+                    _subscribe(running.node, topic, messages.TF_MESSAGE, receiver("", topic, messages.TF_MESSAGE))
             _wait(recorder, config.seconds, running.stop)
             waiting.put(None)
             thread.join()
@@ -219,14 +237,23 @@ def record_ros(out: Path, config: RosRecordConfig) -> RosRecorded:
     if not any(count.frames for count in counts.values()):
         out.unlink()
         raise InputError(f"{out}: no depth image with its colour image came; raise config.slop_ms or check the cameras")
-    return RosRecorded(out, counts, recorder.transforms, full)
+    if not recorder.transforms and not warnings:
+        warnings.append("no pose came; the cameras' motion has to be tracked from the images")
+    return RosRecorded(out, counts, recorder.transforms, full, tuple(warnings))
+
+
+def _pose_matrix(item: _Received) -> np.ndarray:
+    message = messages.deserialize(item.msgtype, item.data)
+    pose = message.pose if item.msgtype == POSE else message.pose.pose
+    p, q = pose.position, pose.orientation
+    return make_se3(quat_to_matrix(np.array([q.w, q.x, q.y, q.z])), np.array([p.x, p.y, p.z]))
 
 
 def _wanted(config: RosRecordConfig) -> list[tuple[str, str, str]]:
     """Return topic, camera and kind of everything that is subscribed to."""
     if not config.cameras or len(set(config.cameras)) != len(config.cameras):
         raise InputError("config.cameras: expected one or more different names")
-    patterns = {"color": config.color, "depth": config.depth, "info": config.info}
+    patterns = {"color": config.color, "depth": config.depth, "info": config.info, "pose": config.pose}
     out = []
     for camera in config.cameras:
         camera_topics(camera)
@@ -257,22 +284,16 @@ def _await_topics(node: Any, wanted: list[str], seconds: float, stop: threading.
 
 def _check_types(topics: list[tuple[str, str, str]], types: dict[str, str]) -> None:
     for topic, _, kind in topics:
-        allowed = (messages.CAMERA_INFO,) if kind == "info" else IMAGE_TYPES
+        allowed = {"info": (messages.CAMERA_INFO,), "pose": (POSE, ODOMETRY)}.get(kind, IMAGE_TYPES)
         if types[topic] not in allowed:
             raise InputError(f"topic {topic} is {types[topic]}, expected {' or '.join(allowed)}")
 
 
 def _subscribe(node: Any, topic: str, msgtype: str, receive: Any) -> None:
     import rclpy.qos as qos
-    from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-    from tf2_msgs.msg import TFMessage
 
-    kinds = {
-        messages.IMAGE: Image,
-        messages.COMPRESSED_IMAGE: CompressedImage,
-        messages.CAMERA_INFO: CameraInfo,
-        messages.TF_MESSAGE: TFMessage,
-    }
+    package, _, name = msgtype.split("/")
+    kind = getattr(importlib.import_module(f"{package}.msg"), name)
     publishers = node.get_publishers_info_by_topic(topic)
     reliable = bool(publishers) and all(
         publisher.qos_profile.reliability == qos.ReliabilityPolicy.RELIABLE for publisher in publishers
@@ -285,7 +306,7 @@ def _subscribe(node: Any, topic: str, msgtype: str, receive: Any) -> None:
     )
     if topic == "/tf_static":
         profile.reliability = qos.ReliabilityPolicy.RELIABLE
-    node.create_subscription(kinds[msgtype], topic, receive, profile, raw=True)
+    node.create_subscription(kind, topic, receive, profile, raw=True)
 
 
 def _wait(recorder: Recorder, seconds: float, stop: threading.Event) -> None:
