@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +12,7 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 
 import mujoco
 
+from bodydouble.errors import InputError
 from sim.stage.stage import Stage
 
 
@@ -47,3 +49,41 @@ def render_stage(
             renderer.update_scene(data, camera, option)
             pictures.append(renderer.render().copy())
     return pictures
+
+
+def stage_picture(folder: Path, moments: int = 6) -> np.ndarray:
+    """Return the robot on its stage at moments of the reference, three beside each other (H, W, 3), uint8.
+
+    Raises:
+        InputError: The folder is no stage.
+    """
+    stage = Stage.load(folder)
+    motion = stage.reference
+    frames = ((np.arange(moments) + 0.5) / moments * motion.num_frames).astype(int)
+    states = np.concatenate([motion.root_pos, motion.root_quat, motion.joint_pos], axis=1)[frames]
+    return _grid(render_stage(stage, list(states)), 3)
+
+
+def run_picture(folder: Path, stage: Path, moments: int = 6) -> np.ndarray:
+    """Return the robot as it moved in a recorded run, three moments beside each other (H, W, 3), uint8.
+
+    Args:
+        folder: The run's folder, with tracking.npz.
+        stage: Folder of its stage.
+        moments: Number of moments.
+
+    Raises:
+        InputError: A file is missing or damaged.
+    """
+    try:
+        with np.load(folder / "tracking.npz", allow_pickle=False) as data:
+            states = data["qpos"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{folder / 'tracking.npz'}: cannot be read ({error}); run again") from None
+    frames = ((np.arange(moments) + 0.5) / moments * len(states)).astype(int)
+    return _grid(render_stage(Stage.load(stage), list(states[frames])), 3)
+
+
+def _grid(pictures: Sequence[np.ndarray], columns: int) -> np.ndarray:
+    rows = [np.concatenate(pictures[start : start + columns], axis=1) for start in range(0, len(pictures), columns)]
+    return np.concatenate(rows)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bodydouble.artifacts import atomic_file, read_json
+from bodydouble.errors import InputError
 from bodydouble.motion import HumanMotion
 from bodydouble.report.figures import picture_png, timing_plot, tracking_plot
 from bodydouble.report.page import Picture, Section, render_page
 
 MOMENTS = 6
 """Moments at which person and robot are shown beside each other."""
-BODY_COLOR = (0.90, 0.55, 0.25)
-"""Colour of the fitted body."""
 
 
 def compose(out: Path) -> Path:
@@ -50,69 +48,34 @@ def _notes(out: Path) -> list[str]:
     return [told, *read_json(out / "reconstruction" / "reconstruction.json")["warnings"]]
 
 
-def _surfaces(out: Path, moments: np.ndarray) -> tuple[Any, HumanMotion, list[np.ndarray], np.ndarray]:
-    """Return the scene, the person, the body's vertices at frames, and its faces."""
-    import open3d as o3d
-    import torch
-
-    from perception.body.anny_body import AnnyBody
-    from perception.picture import Surface
-
-    mesh = o3d.io.read_triangle_mesh(str(out / "reconstruction" / "scene.ply"))
-    scene = Surface(np.asarray(mesh.vertices), np.asarray(mesh.triangles), np.asarray(mesh.vertex_colors))
-    human = HumanMotion.load(out / "reconstruction" / "human.npz")
-    body = AnnyBody.load()
-    with torch.no_grad():
-        state = body.forward(
-            torch.as_tensor(human.pose[moments], dtype=body.dtype),
-            torch.as_tensor(human.root_pos[moments], dtype=body.dtype),
-            torch.as_tensor(human.shape, dtype=body.dtype),
-        )
-    assert state.vertices is not None and body.faces is not None
-    return scene, human, list(state.vertices.numpy()), body.faces
-
-
 def _scene(out: Path) -> Section:
-    from perception.picture import Surface, picture
+    from perception.show import load_shown, reconstruction_picture
 
-    human = HumanMotion.load(out / "reconstruction" / "human.npz")
-    frames = np.linspace(0.05, 0.95, 4) * (human.num_frames - 1)
-    scene, human, bodies, faces = _surfaces(out, frames.astype(int))
-    color = np.array(BODY_COLOR)
-    people = [Surface(vertices, _triangles(faces), color) for vertices in bodies]
-    middle = human.root_pos.mean(axis=0)
-    with np.load(out / "reconstruction" / "cameras.npz", allow_pickle=False) as cameras:
-        eyes = [cameras[f"{name}_T_world_camera"][0][:3, 3] for name in cameras["names"]]
-    pictures = []
-    for index, eye in enumerate(eyes):
-        above = middle + 1.15 * (eye - middle) + (0, 0, 0.9)
-        pictures.append(
-            Picture(
-                picture_png(picture([scene, *people], above, middle, (720, 540))),
-                f"the reconstructed room and the fitted body at four moments, from behind camera {index}",
-            )
+    cameras = len(load_shown(out / "reconstruction").eyes)
+    pictures = [
+        Picture(
+            picture_png(reconstruction_picture(out / "reconstruction", index, (720, 540))),
+            f"the reconstructed room and the fitted body at four moments, from behind camera {index}",
         )
-    return Section(
-        "Room and person", "The static scene, and the body fitted to the depth of all cameras.", pictures, len(pictures)
-    )
-
-
-def _triangles(faces: np.ndarray) -> np.ndarray:
-    if faces.shape[1] == 3:
-        return faces
-    return np.concatenate([faces[:, [0, 1, 2]], faces[:, [0, 2, 3]]])
+        for index in range(cameras)
+    ]
+    return Section("Room and person", "The static scene, and the body fitted to the depth of all cameras.", pictures, 2)
 
 
 def _moments(out: Path, tracking: dict[str, np.ndarray]) -> Section:
-    from perception.picture import Surface, picture
+    from perception.picture import picture
+    from perception.show import load_shown
     from sim.render import render_stage
     from sim.stage.stage import Stage
 
     stage = Stage.load(out / "stage")
     first, last = stage.manifest["clip_start"], stage.manifest["clip_end"]
     shares = (np.arange(MOMENTS) + 0.5) / MOMENTS
-    human = HumanMotion.load(out / "reconstruction" / "human.npz")
-    scene, human, bodies, faces = _surfaces(out, (shares * (human.num_frames - 1)).astype(int))
+    shown = load_shown(out / "reconstruction")
+    human = shown.human
+    if human is None:
+        raise InputError(f"{out / 'reconstruction'}: nobody is in it; there is nothing to compare the robot with")
+    bodies = shown.bodies((shares * (human.num_frames - 1)).astype(int))
     wanted = first + shares * (last - first)
     ticks = [int(np.argmin(np.abs(tracking["frame"] - frame))) for frame in wanted]
     facing = _front(human)
@@ -120,10 +83,10 @@ def _moments(out: Path, tracking: dict[str, np.ndarray]) -> Section:
     azimuth = float(np.degrees(np.arctan2(-facing[1], -facing[0])))
     robots = render_stage(stage, [tracking["qpos"][tick] for tick in ticks], azimuth=azimuth)
     pictures = []
-    for share, vertices, robot, tick in zip(shares, bodies, robots, ticks, strict=True):
-        centre = vertices.mean(axis=0)
+    for share, body, robot, tick in zip(shares, bodies, robots, ticks, strict=True):
+        centre = body.vertices.mean(axis=0)
         eye = centre + 2.9 * facing + (0, 0, 0.5)
-        person = picture([scene, Surface(vertices, _triangles(faces), np.array(BODY_COLOR))], eye, centre, (480, 360))
+        person = picture([shown.scene, body], eye, centre, (480, 360))
         both = np.concatenate([person, robot], axis=1)
         seconds = share * (human.times_ns[-1] - human.times_ns[0]) * 1e-9
         pictures.append(
