@@ -1,5 +1,8 @@
 """Contacts of feet, hands and pelvis with the scene: near it, and still."""
 
+# Open3D's type stubs refuse the numpy arrays that Open3D takes.
+# pyright: reportCallIssue=false, reportArgumentType=false
+
 from __future__ import annotations
 
 from dataclasses import dataclass

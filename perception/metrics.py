@@ -1,5 +1,8 @@
 """Metrics of a reconstruction against ground truth: the scene's F-score, the person's world-frame joint errors."""
 
+# Open3D's type stubs refuse the numpy arrays that Open3D takes.
+# pyright: reportCallIssue=false, reportArgumentType=false
+
 from __future__ import annotations
 
 from pathlib import Path

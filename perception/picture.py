@@ -1,5 +1,8 @@
 """Pictures of meshes by ray casting: scene and person without a window, a GPU or a display."""
 
+# Open3D's type stubs refuse the numpy arrays that Open3D takes.
+# pyright: reportCallIssue=false, reportArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence

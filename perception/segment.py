@@ -1,5 +1,8 @@
 """The person: depth that the static scene does not explain, as points in the world on one time base for all cameras."""
 
+# Open3D's type stubs refuse the numpy arrays that Open3D takes.
+# pyright: reportCallIssue=false, reportArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -160,7 +163,8 @@ def _largest(points: np.ndarray, cell_m: float) -> np.ndarray:
     names = np.ravel_multi_index(tuple(cell.T), tuple(shape))
     counts = np.bincount(names, minlength=int(np.prod(shape))).reshape(shape)
     # A single reading in a cell is noise at an edge.
-    clusters, _ = label(counts >= 2, structure=np.ones((3, 3, 3)))
+    clusters = np.zeros(counts.shape, dtype=np.int64)
+    label(counts >= 2, structure=np.ones((3, 3, 3)), output=clusters)
     owner = clusters[tuple(cell.T)]
     sizes = np.bincount(owner)
     sizes[0] = 0

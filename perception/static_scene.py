@@ -4,6 +4,9 @@ What moves is found by votes: a point of space that was a surface in some frames
 Its pixels are left out of the fusion, and mesh parts that frames see through are taken away again.
 """
 
+# Open3D's type stubs refuse the numpy arrays that Open3D takes.
+# pyright: reportCallIssue=false, reportArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence

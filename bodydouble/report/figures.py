@@ -12,11 +12,12 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
 _COLORS = {"stand": "#b0b7c3", "track": "#3b7dd8", "stop": "#d8863b"}
 
 
-def _png(figure: plt.Figure) -> bytes:
+def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
     plt.close(figure)
@@ -51,8 +52,8 @@ def tracking_plot(
     edges = np.concatenate([[0], np.flatnonzero(names[1:] != names[:-1]) + 1, [len(names)]])
     for start, end in itertools.pairwise(edges):
         left, right = t_s[start], t_s[min(end, len(t_s) - 1)]
-        bottom.barh(0, right - left, left=left, color=_COLORS.get(names[start], "#999"), height=0.8)
-        bottom.text(0.5 * (left + right), 0, names[start], ha="center", va="center", fontsize=9)
+        bottom.barh(0, right - left, left=left, color=_COLORS.get(str(names[start]), "#999"), height=0.8)
+        bottom.text(0.5 * (left + right), 0, str(names[start]), ha="center", va="center", fontsize=9)
     for time, wall_s, skill in decisions:
         bottom.barh(1, wall_s, left=time, color="#5a9a5f", height=0.8)
         bottom.text(time + 0.5 * wall_s, 1, f"rehearses, chooses {skill}", ha="center", va="center", fontsize=8)

@@ -86,4 +86,4 @@ def running_node(name: str, arguments: list[str] | None = None) -> Iterator[Runn
         executor.shutdown()
         thread.join(timeout=5.0)
         node.destroy_node()
-        rclpy.try_shutdown()
+        rclpy.try_shutdown()  # pyright: ignore[reportPrivateImportUsage]

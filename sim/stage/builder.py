@@ -66,6 +66,8 @@ def build_stage(reconstruction: Path, out: Path, config: StageConfig | None = No
     reconstruction, out = Path(reconstruction), Path(out)
     inputs = {"scene": reconstruction / SCENE_FILE, "human": reconstruction / HUMAN_FILE}
     for path in inputs.values():
+        if path == inputs["human"] and inputs["scene"].is_file() and not path.is_file():
+            raise InputError(f"{path}: no such file, nobody moves in this recording; a stage needs a person's motion")
         if not path.is_file():
             raise InputError(f"{path}: no such file; make it with `bodydouble reconstruct`")
     if is_current(out / MANIFEST_FILE, inputs_hash(config, inputs)):
