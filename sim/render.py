@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-os.environ.setdefault("MUJOCO_GL", "egl")
-
 import mujoco
+import numpy as np
 
 from bodydouble.errors import InputError
 from sim.stage.stage import Stage

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 
 from bodydouble import __version__
@@ -58,8 +57,6 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] not in COMMANDS:
         print(f"error: unknown command '{argv[0]}'; known: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    # Off-screen rendering must be chosen before MuJoCo is imported.
-    os.environ.setdefault("MUJOCO_GL", "egl")
     try:
         module = importlib.import_module(COMMANDS[argv[0]][0])
         return int(module.main(argv[1:]) or 0)

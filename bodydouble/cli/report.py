@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bodydouble.artifacts import atomic_file, read_json
+from bodydouble.artifacts import atomic_dir, atomic_file, read_json
 from bodydouble.errors import InputError
 from bodydouble.motion import HumanMotion
 from bodydouble.report.figures import picture_png, timing_plot, tracking_plot
@@ -17,7 +17,7 @@ MOMENTS = 6
 
 
 def compose(out: Path) -> Path:
-    """Write report.html into a demo's folder.
+    """Write report.html, and its pictures apart, into a demo's folder.
 
     Args:
         out: The folder, with recording, reconstruction, stage, policy, run and summary.json.
@@ -29,6 +29,10 @@ def compose(out: Path) -> Path:
     with np.load(out / "run" / "tracking.npz", allow_pickle=False) as data:
         tracking = {name: data[name] for name in data.files}
     sections = [_scene(out), _moments(out, tracking), _tracking(out, tracking), _timing(tracking)]
+    with atomic_dir(out / "pictures") as folder:
+        for section in sections:
+            for index, shown in enumerate(section.pictures):
+                (folder / f"{section.name}_{index}.png").write_bytes(shown.png)
     path = out / "report.html"
     with atomic_file(path) as temporary:
         temporary.write_text(render_page(summary, sections, _notes(out)))
@@ -59,7 +63,9 @@ def _scene(out: Path) -> Section:
         )
         for index in range(cameras)
     ]
-    return Section("Room and person", "The static scene, and the body fitted to the depth of all cameras.", pictures, 2)
+    return Section(
+        "room", "Room and person", "The static scene, and the body fitted to the depth of all cameras.", pictures, 2
+    )
 
 
 def _moments(out: Path, tracking: dict[str, np.ndarray]) -> Section:
@@ -96,6 +102,7 @@ def _moments(out: Path, tracking: dict[str, np.ndarray]) -> Section:
             )
         )
     return Section(
+        "moments",
         "The person and the robot",
         "Left the fitted body in the reconstructed room, right the robot on its stage under ROS 2, as simulated.",
         pictures,
@@ -129,12 +136,15 @@ def _tracking(out: Path, tracking: dict[str, np.ndarray]) -> Section:
         f"At {time:.1f} s the orchestrator began {wall_s:.1f} s of rehearsals and chose {skill}: {d['reason']}."
         for (time, wall_s, skill), d in zip(marks, decisions, strict=True)
     )
-    return Section("Tracking and decisions", told or "No orchestrator ran.", [Picture(plot, "body error and skills")])
+    return Section(
+        "tracking", "Tracking and decisions", told or "No orchestrator ran.", [Picture(plot, "body error and skills")]
+    )
 
 
 def _timing(tracking: dict[str, np.ndarray]) -> Section:
     plot = timing_plot(tracking["tick_ms"], tracking["late_ms"], 20.0)
     return Section(
+        "timing",
         "The control loop's time",
         "From the inputs to the command, and how late a tick began.",
         [Picture(plot, "timing")],

@@ -29,6 +29,8 @@ class Picture:
 class Section:
     """A heading, a sentence and pictures in a row or a grid."""
 
+    name: str
+    """Short name, of its pictures' files too."""
     title: str
     """Heading."""
     text: str
