@@ -85,7 +85,7 @@ def load_checkpoint(
         net.load_state_dict({name[4:]: tensor for name, tensor in tensors.items() if name.startswith("net.")})
     except FileNotFoundError:
         raise InputError(f"{path}: no such checkpoint; train a policy first") from None
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{path}: cannot be read as a checkpoint ({reason}); train again") from None
     rest = {name: tensor for name, tensor in tensors.items() if not name.startswith("net.")}
