@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from bodydouble.artifacts import sha256_file
+from bodydouble.contract import METADATA_KEY, PolicyContract
+from bodydouble.errors import ContractError, GateError, InputError
+from bodydouble.observation import TRACKING_OFFSETS, tracking_spec
+from policy import export as exporting
+from policy.checkpoint import load_checkpoint
+from policy.export import MAX_ABS_DIFF, export, max_abs_diff, visited_observations
+from policy.train import check_fits, shipped_checkpoint
+from robot.policy_file import PolicyFile
+from sim.env.tracked_robot import TrackedRobot
+from sim.stage.stage import Stage
+
+
+def read_contract(path: Path) -> PolicyContract:
+    texts = [entry.value for entry in onnx.load(str(path)).metadata_props if entry.key == METADATA_KEY]
+    assert len(texts) == 1
+    return PolicyContract.from_json(texts[0])
+
+
+def test_the_contract_says_everything_of_robot_stage_and_checkpoint(policy_path: Path, stage: Stage) -> None:
+    contract, robot = read_contract(policy_path), stage.robot
+    assert (contract.robot, contract.joint_names) == ("unitree_g1", robot.joint_names)
+    for name, expected in (
+        ("default_joint_pos", robot.default_joint_pos), ("kp", robot.kp), ("kd", robot.kd),
+        ("effort_limit", robot.effort_limit), ("joint_lower", robot.joint_lower), ("joint_upper", robot.joint_upper),
+        ("joint_velocity_limit", robot.velocity_limit), ("action_scale", robot.action_scale),
+    ):  # fmt: skip
+        assert list(getattr(contract, name)) == [float(value) for value in expected], f"{name} is exact"
+    assert contract.observation == tracking_spec(29).terms and contract.reference_offsets == TRACKING_OFFSETS
+    assert (contract.control_hz, contract.physics_dt) == (50.0, 0.005)
+    assert (contract.quaternion_order, contract.action_mode) == ("wxyz", "residual_reference")
+    assert contract.hashes["stage"] == stage.sha256
+    assert contract.hashes["reference"] == sha256_file(stage.path / "reference.npz")
+    assert contract.hashes["checkpoint"] == sha256_file(shipped_checkpoint("unitree_g1"))
+    assert {"bodydouble", "torch", "mujoco", "onnx"} <= set(contract.versions)
+
+
+def test_golden_vectors_come_from_the_task_and_reproduce(policy_path: Path) -> None:
+    """Sixteen different observations whose actions torch and onnxruntime both give again."""
+    contract = read_contract(policy_path)
+    inputs = np.array(contract.golden_inputs, dtype=np.float32)
+    outputs = np.array(contract.golden_outputs, dtype=np.float32)
+    assert inputs.shape == (16, contract.spec.size) and len(np.unique(inputs, axis=0)) == 16
+    net, _, _ = load_checkpoint(shipped_checkpoint("unitree_g1"))
+    with torch.no_grad():
+        np.testing.assert_allclose(net.actor(torch.as_tensor(inputs)).numpy(), outputs, atol=1e-5)
+    session = onnxruntime.InferenceSession(str(policy_path), providers=["CPUExecutionProvider"])
+    found = np.concatenate([np.asarray(session.run(["action"], {"obs": row[None]})[0]) for row in inputs])
+    np.testing.assert_allclose(found, outputs, atol=MAX_ABS_DIFF, rtol=0)
+    assert np.abs(outputs).max() > 0.1, "the actions are not all near zero"
+
+
+def test_difference_and_manifest(policy_path: Path) -> None:
+    manifest = json.loads(policy_path.with_name("export.json").read_text())
+    assert manifest["sha256"] == sha256_file(policy_path)
+    figures = manifest["figures"]
+    assert 0 <= figures["onnx_max_abs_diff"] <= MAX_ABS_DIFF == 1e-5
+    assert figures["onnx_bytes"] == policy_path.stat().st_size
+    assert figures["onnx_checked_observations"] == 16 * 41
+
+
+def test_max_abs_diff_finds_the_largest_difference(policy_path: Path, policy_file: PolicyFile) -> None:
+    obs = np.array(policy_file.contract.golden_inputs, dtype=np.float32)[:3]
+    actions = np.stack([policy_file.act(row) for row in obs])
+    data = policy_path.read_bytes()
+    assert max_abs_diff(data, obs, actions) == 0.0
+    actions[1, 5] += 0.25
+    actions[2, 3] -= 0.5
+    assert max_abs_diff(data, obs, actions) == pytest.approx(0.5, abs=1e-6)
+    actions[0, 0] = np.nan
+    assert np.isnan(max_abs_diff(data, obs, actions))
+
+
+def test_observations_are_those_of_the_randomised_task(stage: Stage) -> None:
+    net, _, _ = load_checkpoint(shipped_checkpoint("unitree_g1"))
+    robot = TrackedRobot.from_spec(stage.robot)
+    seen = visited_observations(stage, robot, net.actor)
+    assert seen.shape == (16 * 41, tracking_spec(29).size) and seen.dtype == np.float32 and np.isfinite(seen).all()
+    # What sensors see and what was last done varies everywhere; the reference of a still joint does not.
+    assert (seen[:, : 3 + 3 + 3 * 29].std(axis=0) > 0).all()
+    np.testing.assert_array_equal(seen, visited_observations(stage, robot, net.actor))
+
+
+def test_a_current_file_is_kept_and_a_changed_one_is_written_again(stage: Stage, tmp_path: Path) -> None:
+    out = tmp_path / "policy.onnx"
+    first = export(shipped_checkpoint("unitree_g1"), stage.path, out)
+    written = out.stat().st_mtime_ns
+    assert export(shipped_checkpoint("unitree_g1"), stage.path, out) == first
+    assert out.stat().st_mtime_ns == written
+    content = out.read_bytes()
+    out.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    export(shipped_checkpoint("unitree_g1"), stage.path, out)
+    assert out.read_bytes() == content, "the same inputs give the same file"
+
+
+def test_too_large_a_difference_writes_nothing(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "MAX_ABS_DIFF", 1e-12)
+    out = tmp_path / "policy.onnx"
+    with pytest.raises(GateError, match=r"differ from torch's by .*, at most 1e-12 is allowed"):
+        export(shipped_checkpoint("unitree_g1"), stage.path, out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_changed_weights_are_refused_by_the_robot(policy_path: Path, tmp_path: Path) -> None:
+    model = onnx.load(str(policy_path))
+    tensor = max(model.graph.initializer, key=lambda t: len(t.raw_data))
+    data = np.frombuffer(tensor.raw_data, np.float32).copy()
+    data[0] += 1e-4
+    tensor.raw_data = data.tobytes()
+    changed = tmp_path / "policy.onnx"
+    onnx.save(model, str(changed))
+    with pytest.raises(ContractError, match="weights are not those of its contract"):
+        PolicyFile(changed)
+
+
+def test_check_fits_names_what_differs() -> None:
+    path = shipped_checkpoint("unitree_g1")
+    _, info, _ = load_checkpoint(path)
+    names, size = info.joint_names, info.policy_size
+    check_fits(path, info, "unitree_g1", names, size)
+    for robot, joints, obs, message in (
+        ("unitree_h1", names, size, "is a policy for robot unitree_g1, the stage is for unitree_h1"),
+        ("unitree_g1", names[::-1], size, "names other joints, or another order"),
+        ("unitree_g1", names, size + 1, f"reads {size} observation values, this version gives {size + 1}"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check_fits(path, info, robot, joints, obs)
+
+
+def test_missing_checkpoint(stage: Stage, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="policy.safetensors"):
+        export(tmp_path, stage.path, tmp_path / "policy.onnx")
