@@ -139,5 +139,5 @@ def test_check_fits_names_what_differs() -> None:
 
 
 def test_missing_checkpoint(stage: Stage, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="policy.safetensors"):
+    with pytest.raises(InputError, match=r"policy\.safetensors: no such checkpoint"):
         export(tmp_path, stage.path, tmp_path / "policy.onnx")
