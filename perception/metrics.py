@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.spatial import cKDTree
 from bodydouble.errors import InputError
 from bodydouble.frames import se3_inverse
 from bodydouble.motion import HumanMotion
+from sim.stage.scene_mesh import load_scene
 
 CHUNK = 100
 """Frames of a chunk of the world-frame metrics."""
@@ -133,40 +135,58 @@ def evaluate(reconstruction: Path, truth: Path) -> dict[str, float]:
     try:
         with np.load(truth, allow_pickle=False) as data:
             true = {name: data[name] for name in data.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{truth}: cannot be read as truth ({error})") from None
+    has_person = (reconstruction / "human.npz").is_file()
+    needed = ["scene_vertices", "scene_triangles", *(["human_times_ns", "human_joint_pos"] if has_person else [])]
+    missing = [name for name in needed if name not in true]
+    if missing:
+        raise InputError(f"{truth}: lacks {missing[0]}; is it the truth of this synthetic recording?")
     figures = scene_figures(reconstruction, true)
-    if (reconstruction / "human.npz").is_file():
+    if has_person:
         figures |= human_figures(HumanMotion.load(reconstruction / "human.npz"), true)
     return figures
 
 
 def scene_figures(reconstruction: Path, true: dict[str, np.ndarray]) -> dict[str, float]:
     """Return accuracy, completeness and F-score of the scene at 5 cm."""
-    mesh = o3d.io.read_triangle_mesh(str(reconstruction / "scene.ply"))
-    found = sample_surface(np.asarray(mesh.vertices), np.asarray(mesh.triangles), SAMPLES)
+    mesh = load_scene(reconstruction / "scene.ply")
     vertices, triangles = true["scene_vertices"].astype(np.float64), true["scene_triangles"]
-    points = sample_surface(vertices, triangles, SAMPLES)
-    with np.load(reconstruction / "cameras.npz", allow_pickle=False) as cameras:
-        names = [str(name) for name in cameras["names"]]
-        K = {name: cameras[f"{name}_K"] for name in names}
-        size = {name: tuple(int(n) for n in cameras[f"{name}_size"]) for name in names}
+    found, points = (sample_surface(v, t, SAMPLES) for v, t in ((mesh.vertices, mesh.faces), (vertices, triangles)))
+    names, K, size = _cameras(reconstruction / "cameras.npz")
     seen = np.zeros(len(points), dtype=bool)
     for name in names:
         poses = true[f"{name}_T_world_camera"][::15]
         left = np.flatnonzero(~seen)
-        seen[left] = seen_points(points[left], vertices, triangles, poses, K[name], size[name], 5.0)  # type: ignore[arg-type]
-    score, _, recall = fscore(found, points[seen], 0.05)
+        seen[left] = seen_points(points[left], vertices, triangles, poses, K[name], size[name], 5.0)
     # A surface found where no camera looked is judged against the whole scene.
-    precision = float((cKDTree(points).query(found)[0] <= 0.05).mean())
-    score = 2 * precision * recall / max(precision + recall, 1e-12)
-    accuracy = float(np.median(cKDTree(points).query(found)[0]))
+    error = surface_distance(found, vertices, triangles)
+    precision = float((error <= 0.05).mean())
+    recall = float((surface_distance(points[seen], mesh.vertices, mesh.faces) <= 0.05).mean())
     return {
-        "scene_fscore_5cm": score,
+        "scene_fscore_5cm": 2 * precision * recall / max(precision + recall, 1e-12),
         "scene_precision_5cm": precision,
         "scene_recall_5cm": recall,
-        "scene_accuracy_median_mm": 1000 * accuracy,
+        "scene_accuracy_median_mm": 1000 * float(np.median(error)),
     }
+
+
+def surface_distance(points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """Return the distance (N,) in m of points (N, 3) to the nearest triangle of a mesh."""
+    scene = o3d.t.geometry.RaycastingScene()
+    scene.add_triangles(o3d.core.Tensor(vertices.astype(np.float32)), o3d.core.Tensor(triangles.astype(np.uint32)))
+    return scene.compute_distance(o3d.core.Tensor(points.astype(np.float32))).numpy().astype(np.float64)
+
+
+def _cameras(path: Path) -> tuple[list[str], dict[str, np.ndarray], dict[str, tuple[int, int]]]:
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            names = [str(name) for name in data["names"]]
+            K = {name: data[f"{name}_K"] for name in names}
+            size = {name: (int(data[f"{name}_size"][0]), int(data[f"{name}_size"][1])) for name in names}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: cannot be read ({error}); reconstruct again") from None
+    return names, K, size
 
 
 def human_figures(found: HumanMotion, true: dict[str, np.ndarray]) -> dict[str, float]:

@@ -76,7 +76,7 @@ def _load(reader: RecordingReader, recording: Path, camera: str, every: int, col
         colors.append(frame.color if keep else None)
     if K is None:
         raise InputError(f"{recording}: camera {camera} has no frame with a pose; record camera poses on /tf")
-    if not any(depth.any() for depth in depths[:: max(1, len(depths) // 20)]):
+    if not any(depth.any() for depth in depths):
         raise InputError(f"{recording}: camera {camera} has no depth reading in any image; check the depth stream")
     return View(camera, np.asarray(K), np.array(times), np.array(poses), np.stack(depths), colors)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
 import torch
+from scipy.ndimage import maximum_filter1d, uniform_filter1d
 
 from bodydouble.frames import quat_from_matrix
 from bodydouble.motion import HumanMotion
@@ -17,6 +19,9 @@ from perception.synthetic.motions import MotionConfig, Proportions, Tracks, plan
 _CONTACT_JOINTS = ("left_ankle", "right_ankle", "left_wrist", "right_wrist", "pelvis")
 DEFAULT_SHAPE = (0.5, 0.5, 0.5, 0.5, 0.5)
 """An average person."""
+
+_STRAIGHT = 0.995
+"""Longest reach of a standing leg, in units of its bones' lengths."""
 
 
 @functools.cache
@@ -57,8 +62,9 @@ def act(config: MotionConfig, shape: tuple[float, ...] = DEFAULT_SHAPE) -> Human
     """
     body = whole_body()
     rest = body.rest(torch.tensor(shape, dtype=body.dtype))
-    tracks = plan(config, proportions(rest))
-    rotation = _solve(tracks, rest.joint_pos[: len(BONE_NAMES)].numpy().astype(np.float64))
+    bones = rest.joint_pos[: len(BONE_NAMES)].numpy().astype(np.float64)
+    tracks = _within_reach(plan(config, proportions(rest)), bones, config.fps)
+    rotation = _solve(tracks, bones)
     local = rotation.copy()
     for index, parent in enumerate(BONE_PARENTS):
         if parent >= 0:
@@ -106,6 +112,27 @@ def _rot_y(angle: np.ndarray) -> np.ndarray:
 def _rot_z(angle: np.ndarray) -> np.ndarray:
     c, s, o = np.cos(angle), np.sin(angle), np.zeros_like(angle)
     return np.stack([c, -s, o, s, c, o, o, o, o + 1], axis=-1).reshape(*angle.shape, 3, 3)
+
+
+def _within_reach(tracks: Tracks, rest: np.ndarray, fps: float) -> Tracks:
+    """Return the tracks with the pelvis lowered, smoothly, where a leg is too short for a foot that stands."""
+    index = {name: i for i, name in enumerate(BONE_NAMES)}
+    turn = _rot_z(tracks.heading) @ _rot_y(tracks.torso[:, 0])
+    lower = np.zeros(len(tracks.pelvis))
+    for side, name in enumerate(("left", "right")):
+        hip, knee, ankle = (index[f"{name}_{part}"] for part in ("hip", "knee", "ankle"))
+        length = _STRAIGHT * (np.linalg.norm(rest[knee] - rest[hip]) + np.linalg.norm(rest[ankle] - rest[knee]))
+        way = tracks.pelvis + turn @ (rest[hip] - rest[0]) - tracks.feet[:, side]
+        height = np.sqrt(np.maximum(length**2 - (way[:, :2] ** 2).sum(axis=1), 0))
+        lower = np.maximum(lower, np.where(tracks.contact[:, side], way[:, 2] - height, 0))
+    if lower.max() <= 0:
+        return tracks
+    # The largest value within a window, averaged over the same window, is never below the value itself.
+    window = 2 * round(0.1 * fps) + 1
+    lower = uniform_filter1d(maximum_filter1d(lower, window), window)
+    pelvis = tracks.pelvis.copy()
+    pelvis[:, 2] -= lower
+    return dataclasses.replace(tracks, pelvis=pelvis)
 
 
 def _solve(tracks: Tracks, rest: np.ndarray) -> np.ndarray:

@@ -91,6 +91,8 @@ def generate(config: SyntheticConfig, out: Path) -> dict[str, float]:
     rng = np.random.default_rng(config.seed)
     scene = room(rng)
     motion = _cut(act(config.motion, config.shape), config.max_seconds)
+    if config.cameras > 1 and (motion.times_ns[-1] - motion.times_ns[0]) * 1e-9 <= config.start_offset_s:
+        raise InputError(f"the clip ends before the second camera starts, start_offset_s = {config.start_offset_s}")
     views = _views(config, motion, rng)
     with atomic_dir(out) as folder:
         with RecordingWriter(folder / "recording.mcap") as writer:

@@ -87,7 +87,6 @@ def test_the_demo_stands_firm_for_people_of_any_size(shape):
     assert motion.body_model == "anny"
 
 
-@pytest.mark.xfail(strict=True, reason="a standing foot out of the leg's reach is lifted and dragged, in contact")
 def test_long_steps_stand_firm_too():
     segments = (Segment("stand", 0.5), Segment("walk", 2.5, 1.0))
     assert slip(act(MotionConfig(segments))) < 1e-3

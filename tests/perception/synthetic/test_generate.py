@@ -187,7 +187,6 @@ def test_what_is_not_possible_is_said_and_leaves_nothing(values, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.xfail(strict=True, reason="an IndexError, not an InputError")
 def test_a_clip_that_ends_before_the_second_camera_starts(tmp_path):
     with pytest.raises(InputError, match="start_offset_s"):
         generate(changed(max_seconds=0.2, start_offset_s=0.37), tmp_path / "out")
