@@ -164,6 +164,8 @@ class PolicyRuntime:
             self.safety.stop("an input is not finite")
         if not self.safety.stopped:
             obs, action, target = self._think()
+            if not np.isfinite(action).all():
+                self.safety.stop("an action of the policy is not finite")
         decision = self.safety.filter(
             SafetyInputs(
                 target=target,
@@ -171,6 +173,7 @@ class PolicyRuntime:
                 joint_vel=self._joint_vel,
                 tilt=self._tilt(),
                 input_age_s=(t_ns - min(self._stamps.values())) / 1e9,
+                input_lead_s=(max(self._stamps.values()) - t_ns) / 1e9,
                 heartbeat_age_s=heartbeat_age_s,
             )
         )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from bodydouble.contract import PolicyContract
+from bodydouble.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,18 @@ class SafetyConfig:
     """Age of an input beyond which the last command is kept, s."""
     stop_input_age_s: float = 0.25
     """Age of an input beyond which the stop latches, s."""
+    max_input_lead_s: float = 0.06
+    """How far an input's stamp may be ahead of the clock, s: beyond it no age can be trusted, and the stop latches."""
     heartbeat_timeout_s: float = 0.0
     """Longest silence of the operator's heartbeat, s; 0 asks for none."""
+
+    def __post_init__(self) -> None:
+        """Refuse a bound that would bind nothing."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            least = "at least 0" if field.name == "heartbeat_timeout_s" else "positive"
+            if not math.isfinite(value) or value < 0 or (value == 0 and least == "positive"):
+                raise InputError(f"safety bound {field.name} is {value}, expected a finite number, {least}")
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,8 @@ class SafetyInputs:
     """Angle between the base's vertical and gravity, rad."""
     input_age_s: float
     """Age of the oldest input, s."""
+    input_lead_s: float = 0.0
+    """How far the newest input's stamp is ahead of the clock, s; below zero where it is behind."""
     heartbeat_age_s: float = 0.0
     """Time since the operator's last heartbeat, s."""
 
@@ -51,8 +66,8 @@ class SafetyInputs:
 class SafetyDecision:
     """What may be sent."""
 
-    command: np.ndarray
-    """Joint targets (J,), rad, float64; inside every limit."""
+    command: np.ndarray | None
+    """Joint targets (J,), rad, float64, inside every limit; None where nothing was ever sent and nothing may be."""
     events: tuple[str, ...]
     """Interventions, each with its reason; empty when nothing was changed."""
     stopped: bool
@@ -72,56 +87,63 @@ class SafetyFilter:
         self._max_step = config.slew_factor * limit / contract.control_hz
         self._max_speed = config.max_joint_speed_factor * limit
         self._max_error = config.error_factor * np.array(contract.effort_limit) / np.array(contract.kp)
-        self._default = np.clip(np.array(contract.default_joint_pos), self._lower, self._upper)
         self._last: np.ndarray | None = None
+        self._told = True
         self.stopped = False
         self.stop_reason = ""
 
     @property
     def last_command(self) -> np.ndarray | None:
-        """The last command (J,), None before the first."""
-        return self._last
+        """A copy of the last command (J,), None before the first."""
+        return None if self._last is None else self._last.copy()
 
     def stop(self, reason: str) -> None:
         """Latch the stop; the first reason is kept."""
         if not self.stopped:
-            self.stopped, self.stop_reason = True, reason
+            self.stopped, self.stop_reason, self._told = True, reason, False
 
     def resume(self) -> None:
         """Release the stop; what caused it stops again if it still holds."""
         self.stopped, self.stop_reason = False, ""
 
     def filter(self, inputs: SafetyInputs) -> SafetyDecision:
-        """Return a command inside every limit: position and slew always hold, the others as far as these allow."""
+        """Return a command inside every limit: position and slew always hold, the others as far as these allow.
+
+        The first command starts at the measured pose; where that cannot be read, nothing is sent.
+        """
         events: list[str] = []
-        measured_ok = bool(np.isfinite(inputs.joint_pos).all() and np.isfinite(inputs.joint_vel).all())
-        self._look_for_stops(inputs, measured_ok, events)
+        self._look_for_stops(inputs)
         start = self._last
-        if start is None:
-            start = np.clip(inputs.joint_pos, self._lower, self._upper) if measured_ok else self._default
+        if start is None and self._measured_fault(inputs) is None:
+            start = np.clip(np.asarray(inputs.joint_pos, dtype=np.float64), self._lower, self._upper)
         command = start
-        if not self.stopped and inputs.target is not None:
+        if not self.stopped and inputs.target is not None and start is not None:
             if inputs.input_age_s > self.config.max_input_age_s:
                 events.append(f"late input: {1000 * inputs.input_age_s:.0f} ms old, the last command is kept")
-            elif not np.isfinite(inputs.target).all():
-                bad = self._names[int(np.flatnonzero(~np.isfinite(inputs.target))[0])]
-                self.stop(f"target of joint {bad} is not finite")
-                events.append(f"stop: {self.stop_reason}")
             else:
                 command = self._limit(np.asarray(inputs.target, dtype=np.float64), inputs.joint_pos, start, events)
+        if self.stopped and not self._told:
+            events.append(f"stop: {self.stop_reason}")
+            self._told = True
         self._last = command
-        return SafetyDecision(command.copy(), tuple(events), self.stopped)
+        return SafetyDecision(None if command is None else command.copy(), tuple(events), self.stopped)
 
-    def _look_for_stops(self, inputs: SafetyInputs, measured_ok: bool, events: list[str]) -> None:
+    def _look_for_stops(self, inputs: SafetyInputs) -> None:
         config = self.config
         if self.stopped:
             return
-        if not measured_ok:
-            self.stop("a measured joint position or speed is not finite")
+        fault = self._measured_fault(inputs) or self._target_fault(inputs)
+        if fault is not None:
+            self.stop(fault)
         elif not inputs.tilt <= config.max_tilt:
             self.stop(f"base tilted by {inputs.tilt:.2f} rad, at most {config.max_tilt:g} is allowed")
         elif not inputs.input_age_s <= config.stop_input_age_s:
             self.stop(f"input {1000 * inputs.input_age_s:.0f} ms old, at most {1000 * config.stop_input_age_s:g} ms")
+        elif not inputs.input_lead_s <= config.max_input_lead_s:
+            self.stop(
+                f"input stamped {1000 * inputs.input_lead_s:.0f} ms ahead of the clock, "
+                f"at most {1000 * config.max_input_lead_s:g} ms; set the clocks"
+            )
         elif config.heartbeat_timeout_s > 0 and not inputs.heartbeat_age_s <= config.heartbeat_timeout_s:
             self.stop(f"no heartbeat of the operator for {inputs.heartbeat_age_s:.2f} s")
         else:
@@ -129,8 +151,24 @@ class SafetyFilter:
             if fast.any():
                 joint = int(np.flatnonzero(fast)[0])
                 self.stop(f"joint {self._names[joint]} moves at {inputs.joint_vel[joint]:.1f} rad/s")
-        if self.stopped:
-            events.append(f"stop: {self.stop_reason}")
+
+    def _measured_fault(self, inputs: SafetyInputs) -> str | None:
+        for name, values in (("position", inputs.joint_pos), ("speed", inputs.joint_vel)):
+            fault = self._fault(f"measured joint {name}", values)
+            if fault is not None:
+                return fault
+        return None
+
+    def _target_fault(self, inputs: SafetyInputs) -> str | None:
+        return None if inputs.target is None else self._fault("target", inputs.target)
+
+    def _fault(self, what: str, values: np.ndarray) -> str | None:
+        """Return what is wrong with one value per joint, None where nothing is."""
+        shape = np.shape(values)
+        if shape != self._lower.shape:
+            return f"{what} has shape {shape}, expected {self._lower.shape}"
+        bad = np.flatnonzero(~np.isfinite(values))
+        return f"{what} of joint {self._names[int(bad[0])]} is not finite" if len(bad) else None
 
     def _limit(self, target: np.ndarray, measured: np.ndarray, start: np.ndarray, events: list[str]) -> np.ndarray:
         near = np.clip(target, measured - self._max_error, measured + self._max_error)

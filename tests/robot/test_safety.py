@@ -1,174 +1,298 @@
-"""The safety layer: every intervention by hand, and properties that no input may break."""
+"""The safety layer: each reason to intervene by hand, then any input whatever."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bodydouble.contract import PolicyContract
-from robot.policy_file import PolicyFile
+from bodydouble.errors import InputError
 from robot.safety import SafetyConfig, SafetyFilter, SafetyInputs
-from tests.bodydouble.test_contract import contract
+from tests.robot.samples import toy_contract
 
-CONTRACT = contract()
-JOINTS = len(CONTRACT.joint_names)
-LOWER, UPPER = np.array(CONTRACT.joint_lower), np.array(CONTRACT.joint_upper)
-STEP = np.array(CONTRACT.joint_velocity_limit) / CONTRACT.control_hz
-DEFAULT = np.array(CONTRACT.default_joint_pos)
-
-
-def inputs(**changes: object) -> SafetyInputs:
-    calm = SafetyInputs(DEFAULT.copy(), DEFAULT.copy(), np.zeros(JOINTS), tilt=0.0, input_age_s=0.0)
-    return dataclasses.replace(calm, **changes)  # type: ignore[arg-type]
+STEP = 5.0 / 50.0
+"""Velocity limit times the tick of the toy robot, rad."""
+ERROR = 1.5 * 5.0 / 10.0
+"""error_factor times effort over kp of the toy robot, rad."""
+nan, inf = float("nan"), float("inf")
 
 
-def calm_filter(config: SafetyConfig | None = None) -> SafetyFilter:
-    """A filter that has sent the default pose once."""
-    safety = SafetyFilter(CONTRACT, config or SafetyConfig())
-    assert safety.filter(inputs()).events == ()
-    return safety
+def good(**changes) -> SafetyInputs:
+    """Inputs that nothing is wrong with: the robot at zero, asked to stay there."""
+    values = {
+        "target": np.zeros(3),
+        "joint_pos": np.zeros(3),
+        "joint_vel": np.zeros(3),
+        "tilt": 0.0,
+        "input_age_s": 0.002,
+        "input_lead_s": -0.001,
+        "heartbeat_age_s": 0.1,
+    }
+    return SafetyInputs(**{**values, **changes})
 
 
-def moved(joint: int, by: float) -> np.ndarray:
-    out = DEFAULT.copy()
-    out[joint] += by
-    return out
+def fresh(**config) -> SafetyFilter:
+    return SafetyFilter(toy_contract(), SafetyConfig(**config))
 
 
-def test_small_step_passes_unchanged() -> None:
-    target = moved(0, 0.5 * STEP[0])
-    decision = calm_filter().filter(inputs(target=target))
-    np.testing.assert_array_equal(decision.command, target)
+def test_a_good_target_passes_unchanged():
+    decision = fresh().filter(good(target=np.array([0.05, -0.05, 0.1])))
+    np.testing.assert_array_equal(decision.command, [0.05, -0.05, 0.1])
     assert decision.events == () and not decision.stopped
 
 
-def test_slew_is_cut_to_one_step() -> None:
-    decision = calm_filter(SafetyConfig(error_factor=1e6)).filter(inputs(target=moved(0, 10 * STEP[0])))
-    np.testing.assert_allclose(decision.command, moved(0, STEP[0]), atol=1e-12)
-    assert decision.events == (f"slew: {CONTRACT.joint_names[0]}",)
+def test_no_target_keeps_the_last_command():
+    safety = fresh()
+    safety.filter(good(target=np.array([0.05, 0.0, 0.0])))
+    decision = safety.filter(good(target=None))
+    np.testing.assert_array_equal(decision.command, [0.05, 0.0, 0.0])
+    assert decision.events == ()
 
 
-def test_joint_limit_holds() -> None:
-    safety = calm_filter(SafetyConfig(slew_factor=1e6, error_factor=1e6))
-    decision = safety.filter(inputs(target=UPPER + 1.0))
-    np.testing.assert_array_equal(decision.command, UPPER)
-    assert decision.events[0].startswith("joint limit: ")
+def test_slew_is_the_velocity_limit_times_the_tick():
+    safety = fresh()
+    first = safety.filter(good(target=np.array([0.5, 0.0, -0.5])))
+    np.testing.assert_allclose(first.command, [0.1, 0.0, -0.1], atol=1e-15)
+    assert first.events == ("slew: hip, ankle",)
+    second = safety.filter(good(target=np.array([0.5, 0.0, -0.5])))
+    np.testing.assert_allclose(second.command, [0.2, 0.0, -0.2], atol=1e-15)
 
 
-def test_distance_to_the_measured_position_is_bounded() -> None:
-    config = SafetyConfig(slew_factor=1e6, error_factor=1e-3)
-    decision = calm_filter(config).filter(inputs(target=moved(0, 0.05)))
-    allowed = 1e-3 * CONTRACT.effort_limit[0] / CONTRACT.kp[0]
-    assert decision.command[0] - DEFAULT[0] == pytest.approx(allowed)
-    assert decision.events == (f"far from the measured position: {CONTRACT.joint_names[0]}",)
+def test_slew_factor_scales_the_slew():
+    decision = fresh(slew_factor=0.5).filter(good(target=np.array([0.5, 0.0, 0.0])))
+    np.testing.assert_allclose(decision.command, [0.05, 0.0, 0.0], atol=1e-15)
+
+
+def test_the_first_command_slews_from_the_measured_pose():
+    pose = np.array([0.5, 1.5, -0.5])
+    decision = fresh().filter(good(joint_pos=pose, target=np.zeros(3)))
+    np.testing.assert_allclose(decision.command, [0.4, 1.4, -0.4], atol=1e-15)
+
+
+def test_joint_limits_hold():
+    pose = np.array([0.95, 1.95, -0.95])
+    decision = fresh().filter(good(joint_pos=pose, target=np.array([1.04, 2.04, -1.04])))
+    np.testing.assert_array_equal(decision.command, [1.0, 2.0, -1.0])
+    assert decision.events == ("joint limit: hip, knee, ankle",)
+
+
+def test_a_measured_pose_outside_the_limits_is_commanded_back_inside():
+    decision = fresh().filter(good(joint_pos=np.array([1.2, 0.0, 0.0]), target=None))
+    np.testing.assert_array_equal(decision.command, [1.0, 0.0, 0.0])
+
+
+def test_a_target_that_saturates_the_motor_is_brought_nearer():
+    safety = fresh(slew_factor=100.0)
+    decision = safety.filter(good(target=np.array([0.9, 0.7, -0.9])))
+    np.testing.assert_allclose(decision.command, [ERROR, 0.7, -ERROR], atol=1e-15)
+    assert decision.events == ("far from the measured position: hip, ankle",)
+
+
+def test_a_late_input_keeps_the_last_command_and_is_forgiven():
+    safety = fresh()
+    safety.filter(good(target=np.array([0.05, 0.0, 0.0])))
+    late = safety.filter(good(target=np.zeros(3), input_age_s=0.0601))
+    np.testing.assert_array_equal(late.command, [0.05, 0.0, 0.0])
+    assert late.events == ("late input: 60 ms old, the last command is kept",) and not late.stopped
+    assert safety.filter(good(input_age_s=0.06)).events == ()
+
+
+STOPS = [
+    ({"joint_pos": np.array([0.0, nan, 0.0])}, "measured joint position of joint knee is not finite"),
+    ({"joint_vel": np.array([0.0, 0.0, -inf])}, "measured joint speed of joint ankle is not finite"),
+    ({"joint_pos": np.zeros(2)}, "measured joint position has shape (2,), expected (3,)"),
+    ({"joint_vel": np.zeros((3, 1))}, "measured joint speed has shape (3, 1), expected (3,)"),
+    ({"target": np.array([nan, 0.0, 0.0])}, "target of joint hip is not finite"),
+    ({"target": np.array([0.0, 0.0, inf])}, "target of joint ankle is not finite"),
+    ({"target": np.zeros(1)}, "target has shape (1,), expected (3,)"),
+    ({"target": np.zeros(4)}, "target has shape (4,), expected (3,)"),
+    ({"tilt": 1.01}, "base tilted by 1.01 rad, at most 1 is allowed"),
+    ({"tilt": nan}, "base tilted by nan rad, at most 1 is allowed"),
+    ({"input_age_s": 0.251}, "input 251 ms old, at most 250 ms"),
+    ({"input_age_s": nan}, "input nan ms old, at most 250 ms"),
+    ({"input_lead_s": 0.061}, "input stamped 61 ms ahead of the clock, at most 60 ms; set the clocks"),
+    ({"input_lead_s": nan}, "input stamped nan ms ahead of the clock, at most 60 ms; set the clocks"),
+    ({"heartbeat_age_s": 0.51}, "no heartbeat of the operator for 0.51 s"),
+    ({"heartbeat_age_s": nan}, "no heartbeat of the operator for nan s"),
+    ({"joint_vel": np.array([0.0, -7.6, 0.0])}, "joint knee moves at -7.6 rad/s"),
+]
+
+
+@pytest.mark.parametrize(("changes", "reason"), STOPS, ids=[reason for _, reason in STOPS])
+def test_each_reason_stops_latches_and_is_told_once(changes, reason):
+    safety = fresh(heartbeat_timeout_s=0.5)
+    safety.filter(good(target=np.array([0.05, 0.0, 0.0])))
+    decision = safety.filter(good(**changes))
+    assert decision.stopped and decision.events == (f"stop: {reason}",) and safety.stop_reason == reason
+    np.testing.assert_array_equal(decision.command, [0.05, 0.0, 0.0])
+    after = safety.filter(good(target=np.array([0.1, 0.1, 0.1])))
+    assert after.stopped and after.events == ()
+    np.testing.assert_array_equal(after.command, [0.05, 0.0, 0.0])
+    safety.resume()
+    assert safety.filter(good(**changes)).events == (f"stop: {reason}",), "the cause holds, so it stops again"
+    safety.resume()
+    free = safety.filter(good(target=np.array([0.1, 0.0, 0.0])))
+    assert not free.stopped
+    np.testing.assert_array_equal(free.command, [0.1, 0.0, 0.0])
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    "changes",
     [
-        ({"target": np.full(JOINTS, np.nan)}, "not finite"),
-        ({"joint_pos": np.full(JOINTS, np.inf)}, "not finite"),
-        ({"joint_vel": np.full(JOINTS, np.nan)}, "not finite"),
-        ({"joint_vel": np.full(JOINTS, 1e3)}, "moves at"),
-        ({"tilt": 1.2}, "tilted"),
-        ({"tilt": float("nan")}, "tilted"),
-        ({"input_age_s": 0.3}, "old"),
-        ({"input_age_s": float("nan")}, "old"),
-        ({"heartbeat_age_s": 0.6}, "heartbeat"),
+        {"tilt": 1.0},
+        {"input_age_s": 0.25},
+        {"input_lead_s": 0.06},
+        {"heartbeat_age_s": 0.5},
+        {"joint_vel": np.array([7.5, -7.5, 7.5])},
     ],
+    ids=lambda changes: next(iter(changes)),
 )
-def test_stop_latches_with_its_reason(changes: dict[str, object], words: str) -> None:
-    safety = calm_filter(SafetyConfig(heartbeat_timeout_s=0.5))
-    held = safety.last_command
-    decision = safety.filter(inputs(**changes))
-    assert decision.stopped and words in decision.events[0] and words in safety.stop_reason
-    # All is well again, but the stop stays, and so does the command.
-    after = safety.filter(inputs(target=moved(0, 0.5 * STEP[0])))
-    assert after.stopped
-    np.testing.assert_array_equal(after.command, held)
+def test_a_value_on_its_bound_does_not_stop(changes):
+    assert not fresh(heartbeat_timeout_s=0.5).filter(good(**changes)).stopped
+
+
+def test_no_heartbeat_is_asked_for_by_default():
+    assert not fresh().filter(good(heartbeat_age_s=1e9)).stopped
+
+
+def test_an_emergency_stop_is_told_with_its_reason_and_the_first_reason_is_kept():
+    safety = fresh()
+    safety.filter(good())
+    safety.stop("emergency stop")
+    safety.stop("something else")
+    decision = safety.filter(good(tilt=3.0))
+    assert decision.stopped and decision.events == ("stop: emergency stop",)
+    assert safety.stop_reason == "emergency stop"
+
+
+def test_a_stop_before_the_first_command_holds_the_measured_pose():
+    safety = fresh()
+    safety.stop("emergency stop")
+    decision = safety.filter(good(joint_pos=np.array([0.5, 0.5, 0.5]), target=np.zeros(3)))
+    np.testing.assert_array_equal(decision.command, [0.5, 0.5, 0.5])
+
+
+def test_nothing_is_sent_to_a_robot_whose_pose_was_never_read():
+    safety = fresh()
+    decision = safety.filter(good(joint_pos=np.full(3, nan)))
+    assert decision.command is None and decision.stopped and safety.last_command is None
     safety.resume()
-    assert not safety.filter(inputs(target=moved(0, 0.5 * STEP[0]))).stopped
+    decision = safety.filter(good(joint_pos=np.full(3, 0.5), target=np.full(3, 0.5)))
+    np.testing.assert_array_equal(decision.command, [0.5, 0.5, 0.5])
 
 
-def test_late_input_keeps_the_last_command_without_a_stop() -> None:
-    safety = calm_filter()
-    decision = safety.filter(inputs(target=moved(0, 0.5 * STEP[0]), input_age_s=0.1))
-    np.testing.assert_array_equal(decision.command, DEFAULT)
-    assert not decision.stopped and decision.events[0].startswith("late input: 100 ms")
+def test_what_is_handed_out_is_a_copy():
+    safety = fresh()
+    safety.filter(good()).command[:] = 9.0
+    safety.last_command[:] = 9.0
+    np.testing.assert_array_equal(safety.filter(good(target=None)).command, np.zeros(3))
 
 
-def test_resume_does_not_hide_a_cause_that_lasts() -> None:
-    safety = calm_filter()
-    safety.filter(inputs(tilt=2.0))
-    safety.resume()
-    assert safety.filter(inputs(tilt=2.0)).stopped
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(SafetyConfig)])
+@pytest.mark.parametrize("value", [nan, inf, -1.0])
+def test_a_bound_that_binds_nothing_is_refused(field, value):
+    with pytest.raises(InputError, match=f"safety bound {field} is"):
+        SafetyConfig(**{field: value})
 
 
-def test_first_reason_is_kept() -> None:
-    safety = calm_filter()
-    safety.stop("first")
-    safety.stop("second")
-    assert safety.stop_reason == "first"
+def test_only_the_heartbeat_may_be_zero():
+    assert SafetyConfig(heartbeat_timeout_s=0.0).heartbeat_timeout_s == 0.0
+    with pytest.raises(InputError, match="slew_factor"):
+        SafetyConfig(slew_factor=0.0)
 
 
-def test_first_command_starts_at_the_measured_position() -> None:
-    measured = moved(0, 0.1)
-    decision = SafetyFilter(CONTRACT, SafetyConfig()).filter(inputs(joint_pos=measured, target=None))
-    np.testing.assert_allclose(decision.command, np.clip(measured, LOWER, UPPER))
+anything = st.floats(width=64) | st.sampled_from([nan, inf, -inf, 1e308, -1e308, 5e-324, -0.0])
+plausible = st.floats(-2.5, 2.5)
 
 
-anything = st.floats(allow_nan=True, allow_infinity=True, width=64)
-vectors = st.lists(anything, min_size=JOINTS, max_size=JOINTS).map(np.array)
-wild = st.builds(
+def vectors():
+    """Per-joint values: plausible ones mostly, anything else too, and now and then of another length or shape."""
+    right = st.lists(plausible, min_size=3, max_size=3) | st.lists(plausible | anything, min_size=3, max_size=3)
+    wrong = st.lists(anything, max_size=5)
+    return st.one_of(right, right, right, wrong).map(lambda values: np.array(values, dtype=np.float64)) | wrong.map(
+        lambda values: np.array([values])
+    )
+
+
+seconds = st.floats(-0.1, 0.1) | anything
+inputs = st.builds(
     SafetyInputs,
-    target=st.none() | vectors,
-    joint_pos=vectors | st.just(DEFAULT),
-    joint_vel=vectors | st.just(np.zeros(JOINTS)),
-    tilt=anything | st.just(0.0),
-    input_age_s=anything | st.just(0.0),
-    heartbeat_age_s=anything | st.just(0.0),
+    target=st.none() | vectors(),
+    joint_pos=vectors(),
+    joint_vel=vectors(),
+    tilt=st.floats(0, 1.2) | anything,
+    input_age_s=seconds,
+    heartbeat_age_s=seconds,
+    input_lead_s=seconds,
 )
-events = st.lists(wild | st.sampled_from(["estop", "resume"]), min_size=1, max_size=12)
+moves = st.lists(inputs | st.sampled_from(["stop", "resume"]), min_size=1, max_size=12)
 
 
-@settings(max_examples=300, deadline=None)
-@given(events)
-def test_no_sequence_gets_a_command_past_the_limits(sequence: list[SafetyInputs | str]) -> None:
-    safety = SafetyFilter(CONTRACT, SafetyConfig())
-    before: np.ndarray | None = None
-    for item in sequence:
-        if item == "estop":
-            safety.stop("emergency stop")
-        elif item == "resume":
-            safety.resume()
-        else:
-            assert isinstance(item, SafetyInputs)
-            stopped = safety.stopped
-            decision = safety.filter(item)
-            if decision.command is None:
-                assert before is None and decision.stopped
+@settings(max_examples=400, deadline=None)
+@given(moves, st.sampled_from([0.1, 1.0, 50.0]))
+@example([good(), good(target=np.array([1e308, -1e308, 0.0])), good(target=np.full(3, -1e308))], 1.0)
+@example([good(joint_pos=np.full(3, 1e308), target=np.full(3, 1e308))], 1.0)
+@example([good(joint_pos=np.full(3, 5.0)), good(joint_pos=np.full(3, -5.0)), good(target=np.full(3, 5.0))], 50.0)
+def test_no_input_lets_a_command_outside_the_limits_through(sequence, slew_factor):
+    """Position limits always; from command to command never more than the slew; a stop latches until the resume."""
+    contract = toy_contract()
+    safety = SafetyFilter(contract, SafetyConfig(slew_factor=slew_factor))
+    lower, upper = np.array(contract.joint_lower), np.array(contract.joint_upper)
+    last, stopped = None, False
+    with np.errstate(all="ignore"):
+        for move in sequence:
+            if isinstance(move, str):
+                getattr(safety, move)(*(["test"] if move == "stop" else []))
+                stopped = move == "stop" or (stopped and move != "resume")
                 continue
-            assert np.isfinite(decision.command).all()
-            assert (decision.command >= LOWER).all() and (decision.command <= UPPER).all()
-            if before is not None:
-                assert (np.abs(decision.command - before) <= STEP * (1 + 1e-9) + 1e-12).all()
-            if stopped:
-                assert decision.stopped
-                if before is not None:
-                    np.testing.assert_array_equal(decision.command, before)
-            before = decision.command
+            decision = safety.filter(move)
+            command = decision.command
+            assert decision.stopped or not stopped, "only a resume releases"
+            if command is None:
+                assert last is None and decision.stopped
+            else:
+                assert command.shape == (3,) and command.dtype == np.float64
+                assert np.isfinite(command).all() and (command >= lower).all() and (command <= upper).all()
+                if last is not None:
+                    assert (np.abs(command - last) <= slew_factor * STEP * (1 + 1e-12)).all()
+                    assert not decision.stopped or np.array_equal(command, last), "a stopped robot is held"
+                else:
+                    start = np.clip(move.joint_pos, lower, upper)
+                    assert (np.abs(command - start) <= slew_factor * STEP * (1 + 1e-12)).all()
+            last, stopped = command, decision.stopped
 
 
-def test_real_contract_has_room_to_move(policy_file: PolicyFile) -> None:
-    """The shipped robot's limits let it take a step; a filter that forbids everything would be safe too."""
-    real: PolicyContract = policy_file.contract
-    safety = SafetyFilter(real, SafetyConfig())
-    default = np.array(real.default_joint_pos)
-    calm = SafetyInputs(default, default, np.zeros(len(default)), 0.0, 0.0)
-    safety.filter(calm)
-    decision = safety.filter(dataclasses.replace(calm, target=default + 0.05))
-    assert decision.events == () and np.allclose(decision.command, default + 0.05)
+@settings(max_examples=200, deadline=None)
+@given(inputs)
+def test_a_bad_value_never_moves_the_robot(move):
+    """A command other than the last is only sent when every number that was looked at is sound."""
+    safety = fresh()
+    held = np.array([0.25, 0.25, 0.25])
+    safety.filter(good(joint_pos=held, target=held))
+    with np.errstate(all="ignore"):
+        decision = safety.filter(move)
+    if not np.array_equal(decision.command, held):
+        for values in (move.target, move.joint_pos, move.joint_vel):
+            assert np.shape(values) == (3,) and np.isfinite(values).all()
+        assert move.tilt <= 1.0 and move.input_age_s <= 0.06 and move.input_lead_s <= 0.06
+        assert (np.abs(move.joint_vel) <= 7.5).all()
+    assert all(math.isfinite(value) for value in decision.command)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(plausible, min_size=3, max_size=3), min_size=1, max_size=30))
+def test_a_target_near_the_measured_position_is_reached_without_an_event(targets):
+    """Nothing is changed that needs no change: small steps inside the limits pass bit for bit."""
+    safety = fresh()
+    position = np.zeros(3)
+    for target in targets:
+        wanted = np.clip(target, position - 0.99 * STEP, position + 0.99 * STEP)
+        wanted = np.clip(wanted, -1.0, 1.0)
+        decision = safety.filter(good(target=wanted, joint_pos=position))
+        assert decision.events == ()
+        np.testing.assert_array_equal(decision.command, wanted)
+        position = wanted

@@ -1,0 +1,121 @@
+"""A robot of three joints, its contract, a tiny policy and reference: small enough to check by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+from bodydouble.contract import METADATA_KEY, PolicyContract, exact_floats
+from bodydouble.motion import RobotMotion
+from bodydouble.observation import TRACKING_OFFSETS, tracking_spec
+from robot.policy_file import weights_sha256
+
+JOINTS = ("hip", "knee", "ankle")
+
+
+def toy_contract(**changes) -> PolicyContract:
+    """At 50 Hz a target moves by 0.1 rad a tick at most, and lies within 0.75 rad of the measured position."""
+    values = {
+        "robot": "toy",
+        "joint_names": JOINTS,
+        "default_joint_pos": (0.0, 0.25, -0.25),
+        "kp": (10.0, 10.0, 10.0),
+        "kd": (1.0, 1.0, 1.0),
+        "effort_limit": (5.0, 5.0, 5.0),
+        "joint_lower": (-1.0, -1.0, -1.0),
+        "joint_upper": (1.0, 2.0, 1.0),
+        "joint_velocity_limit": (5.0, 5.0, 5.0),
+        "action_mode": "residual_reference",
+        "action_scale": (0.5, 0.5, 0.5),
+        "observation": tracking_spec(len(JOINTS)).terms,
+        "reference_offsets": TRACKING_OFFSETS,
+        "control_hz": 50.0,
+        "physics_dt": 0.005,
+        "quaternion_order": "wxyz",
+        "versions": {"bodydouble": "0"},
+        "hashes": {"weights": ""},
+        "golden_inputs": ((0.0,) * tracking_spec(len(JOINTS)).size,),
+        "golden_outputs": ((0.0,) * len(JOINTS),),
+    }
+    return PolicyContract(**{**values, **changes})
+
+
+def linear_model(size: int, joints: int, seed: int = 0, bias: float = 0.0) -> onnx.ModelProto:
+    """Return the model action = obs @ weight + bias, with small random weights."""
+    weight = 0.02 * np.random.default_rng(seed).standard_normal((size, joints))
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["obs", "weight", "bias"], ["action"])],
+        "policy",
+        [helper.make_tensor_value_info("obs", TensorProto.FLOAT, [1, size])],
+        [helper.make_tensor_value_info("action", TensorProto.FLOAT, [1, joints])],
+        [
+            numpy_helper.from_array(weight.astype(np.float32), "weight"),
+            numpy_helper.from_array(np.full(joints, bias, dtype=np.float32), "bias"),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def infer(model: onnx.ModelProto, rows: np.ndarray) -> np.ndarray:
+    """Return the actions (G, J) of observations (G, P)."""
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.concatenate([np.asarray(session.run(["action"], {"obs": row[None]})[0]) for row in rows])
+
+
+def with_contract(model: onnx.ModelProto, contract: PolicyContract) -> PolicyContract:
+    """Return the contract with the hash of the model's weights and four of its golden vectors."""
+    rows = np.random.default_rng(1).standard_normal((4, contract.spec.size)).astype(np.float32)
+    return dataclasses.replace(
+        contract,
+        hashes=contract.hashes | {"weights": weights_sha256(model)},
+        golden_inputs=tuple(exact_floats(row) for row in rows),
+        golden_outputs=tuple(exact_floats(row) for row in infer(model, rows)),
+    )
+
+
+def save_policy(path: Path, model: onnx.ModelProto, text: str) -> Path:
+    """Write a model with a text in the contract's place."""
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, text
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def toy_policy(path: Path, bias: float = 0.0, **changes) -> Path:
+    """Write a policy of the toy robot, right in every respect."""
+    contract = toy_contract(**changes)
+    model = linear_model(contract.spec.size, len(contract.joint_names), bias=bias)
+    return save_policy(path, model, with_contract(model, contract).to_json())
+
+
+def toy_motion(frames: int = 40, fps: float = 50.0, joint_names: tuple[str, ...] = JOINTS) -> RobotMotion:
+    """Return a walk along x: stands for five frames, walks at 1 m/s, stands again for the last five.
+
+    The feet are planted together in every fourth frame of the walk; hip, knee and ankle are 0.01, 0.02 and 0.03
+    times the number of frames walked.
+    """
+    walked = np.clip(np.arange(frames) - 4, 0, frames - 10).astype(float)
+    moving = np.diff(walked, append=walked[-1]) > 0
+    count = len(joint_names)
+    both = ~moving | (np.arange(frames) % 4 == 0)
+    return RobotMotion(
+        fps=fps,
+        joint_names=joint_names,
+        root_pos=np.stack([walked / fps, np.zeros(frames), np.ones(frames)], axis=1),
+        root_quat=np.tile([1.0, 0.0, 0.0, 0.0], (frames, 1)),
+        joint_pos=walked[:, None] * 0.01 * np.arange(1, count + 1),
+        root_lin_vel=np.where(moving[:, None], [1.0, 0.0, 0.0], 0.0),
+        root_ang_vel=np.zeros((frames, 3)),
+        joint_vel=np.where(moving[:, None], fps * 0.01 * np.arange(1, count + 1), 0.0),
+        body_names=("pelvis",),
+        body_pos=np.zeros((frames, 1, 3)),
+        body_quat=np.tile([1.0, 0.0, 0.0, 0.0], (frames, 1, 1)),
+        contact_names=("left_foot", "right_foot", "left_hand"),
+        contact=np.stack([both, np.ones(frames, dtype=bool), np.zeros(frames, dtype=bool)], axis=1),
+    )
