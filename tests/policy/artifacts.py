@@ -17,6 +17,8 @@ from sim.robots import RobotSpec, robot_spec
 from sim.stage.flat import flat_stage
 from sim.stage.stage import Stage
 
+UPRIGHT = (1.0, 0.0, 0.0, 0.0)
+
 
 def squat_motion(robot: RobotSpec, frames: int = 60) -> RobotMotion:
     """The G1 bending its knees a little and rising again."""
@@ -26,9 +28,12 @@ def squat_motion(robot: RobotSpec, frames: int = 60) -> RobotMotion:
         joints[:, robot.joint_names.index(f"{side}_hip_pitch_joint")] -= phase
         joints[:, robot.joint_names.index(f"{side}_knee_joint")] += 2 * phase
         joints[:, robot.joint_names.index(f"{side}_ankle_pitch_joint")] -= phase
-    root = np.tile([0.0, 0.0, kinematics(robot).standing_height()], (frames, 1))
-    root[:, 2] -= 0.03 * phase
-    return make_robot_motion(robot, 50.0, root, np.tile([1.0, 0, 0, 0], (frames, 1)), joints)
+    root, upright = np.tile([0.0, 0.0, kinematics(robot).standing_height()], (frames, 1)), np.tile(UPRIGHT, (frames, 1))
+    floating = make_robot_motion(robot, 50.0, root, upright, joints)
+    ankle = floating.body_pos[:, floating.body_names.index("left_ankle_roll_link"), 2]
+    # The base sinks by what the feet would rise.
+    root[:, 2] -= ankle - ankle[0]
+    return make_robot_motion(robot, 50.0, root, upright, joints)
 
 
 @functools.cache
