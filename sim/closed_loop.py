@@ -12,16 +12,13 @@ from bodydouble.motion import RobotMotion
 from robot.policy_file import PolicyFile
 from robot.runtime import PolicyRuntime, TickResult
 from robot.safety import SafetyConfig
+from sim.divergence import diverged
 from sim.stage.stage import Stage
 
 FALLEN_TILT = 0.9
 """Tilt of the base beyond which the robot has fallen, rad."""
 FALLEN_HEIGHT_SHARE = 0.6
 """Share of the reference's base height below which the robot has fallen."""
-DIVERGED = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
-"""Warnings with which MuJoCo puts a diverged simulation back to its start, as if nothing had happened."""
-
-_DIVERGED = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
 
 
 @dataclass(frozen=True)
@@ -97,7 +94,7 @@ class ClosedLoop:
         if result.command is not None:
             data.ctrl[:joints] = result.command
         mujoco.mj_step(self.robot.model, data, self.robot.substeps)
-        if not np.isfinite(data.qpos).all() or any(data.warning[kind].number for kind in DIVERGED):
+        if diverged(data):
             raise PhysicsError(
                 f"physics diverged at {data.time:.3f} s in the closed loop; check the stage and the gains"
             )

@@ -16,6 +16,7 @@ from bodydouble.frames import quat_from_rotvec, quat_mul, quat_rotate_inv, yaw_q
 from bodydouble.motion import RobotMotion
 from bodydouble.observation import TRACKING_OFFSETS, ObservationBuilder, RobotState, tracking_spec
 from sim.backend.protocol import SimBackend
+from sim.divergence import LARGEST_STATE
 from sim.env.tracked_robot import TrackedRobot
 from sim.tasks.tracking.config import TrackingConfig
 from sim.tasks.tracking.events import SensorBias, noisy_state, randomise_models, symmetric, uniform
@@ -356,7 +357,9 @@ class TrackingEnv:
         if self._steps % _GUARD_INTERVAL and self.backend.device != "cpu":
             return
         qpos, qvel = self.backend.get_state()
-        bad = ~self._xp.all(self._xp.isfinite(qpos), axis=-1) | ~self._xp.all(self._xp.isfinite(qvel), axis=-1)
+        # NaN compares as false, so it is bad too.
+        sound = [self._xp.all(self._xp.abs(array) < LARGEST_STATE, axis=-1) for array in (qpos, qvel)]
+        bad = ~(sound[0] & sound[1])
         if not bool(self._xp.any(bad)):
             return
         arrays = {

@@ -29,6 +29,7 @@ from bodydouble.errors import BodydoubleError, PhysicsError
 from bodydouble.frames import xyzw_from_wxyz
 from robot.nodes.process import CLOCK, COMMANDS, IMU, JOINT_STATES, ODOM, reliable, running_node
 from sim.closed_loop import RobotModel, place
+from sim.divergence import diverged
 from sim.stage.stage import Stage
 
 MAX_CATCH_UP_S = 0.1
@@ -119,7 +120,7 @@ class SimRobot:
         if len(self._queue) > self._faults.delay_steps:
             self._data.ctrl[: self._joints] = self._queue.pop(0)
         mujoco.mj_step(self._robot.model, self._data)
-        if not np.isfinite(self._data.qpos).all():
+        if diverged(self._data):
             raise PhysicsError(f"physics diverged at {self._data.time:.3f} s; check the commands and the stage")
 
     def _publish(self, step: int) -> None:

@@ -11,6 +11,7 @@ import mujoco
 import numpy as np
 
 from bodydouble.errors import InputError
+from sim.divergence import without_autoreset
 from sim.robots.collision import CollisionRule, apply_collision_rules
 
 IMU_QUAT = "imu_quat"
@@ -225,13 +226,13 @@ def load_mjspec(path: Path) -> mujoco.MjSpec:
 
 
 def compile_spec(spec: mujoco.MjSpec, what: str) -> mujoco.MjModel:
-    """Return the compiled model.
+    """Return the compiled model; a simulation of it keeps a bad state, see sim.divergence.
 
     Raises:
         InputError: MuJoCo refuses the model; the message says why.
     """
     try:
-        return spec.compile()
+        return without_autoreset(spec.compile())
     except ValueError as error:
         raise InputError(f"{what}: does not compile ({' '.join(str(error).split())})") from None
 
