@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from typing import Any
 
@@ -55,6 +56,9 @@ class WarpBatch:
             stream = self._torch.cuda.Stream(self.device)
             self._torch.cuda.set_stream(stream)
             self._wp.set_stream(self._wp.stream_from_torch(stream), self._wp_device)
+        # mujoco_warp refuses the flag; it never resets a bad state anyway.
+        model = copy.copy(model)
+        model.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
         with self._wp.ScopedDevice(self._wp_device):
             self._model = self._mjw.put_model(model)
             self._data = self._mjw.make_data(
