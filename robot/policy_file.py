@@ -62,7 +62,10 @@ class PolicyFile:
     def _check_golden(self) -> None:
         worst = 0.0
         for obs, action in zip(self.contract.golden_inputs, self.contract.golden_outputs, strict=True):
-            found = self.act(np.asarray(obs, dtype=np.float32))
+            try:
+                found = self.act(np.asarray(obs, dtype=np.float32))
+            except Exception as error:  # onnxruntime's own classes: a model that loads may still not run
+                raise ContractError(f"{self.path}: does not run ({_short(error)}); export the policy again") from None
             difference = np.abs(found.astype(np.float64) - np.asarray(action))
             worst = max(worst, float(difference.max()) if np.isfinite(difference).all() else np.inf)
         self.golden_max_abs_diff = worst
@@ -113,8 +116,7 @@ def _parse(path: Path, data: bytes) -> onnx.ModelProto:
         model = onnx.load_model_from_string(data)
         onnx.checker.check_model(model)
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ContractError(f"{path}: is no ONNX model ({reason}); export the policy again") from None
+        raise ContractError(f"{path}: is no ONNX model ({_short(error)}); export the policy again") from None
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
         raise ContractError(f"{path}: keeps weights in other files; export the policy again")
     return model
@@ -134,10 +136,18 @@ def _session(path: Path, data: bytes, contract: PolicyContract) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    inputs = [(value.name, list(value.shape)) for value in session.get_inputs()]
-    outputs = [(value.name, list(value.shape)) for value in session.get_outputs()]
-    expected = [("obs", [1, contract.spec.size])], [("action", [1, len(contract.joint_names)])]
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own classes, one per kind of failure
+        raise ContractError(f"{path}: onnxruntime refuses it ({_short(error)}); export the policy again") from None
+    inputs = [(value.name, value.type, list(value.shape)) for value in session.get_inputs()]
+    outputs = [(value.name, value.type, list(value.shape)) for value in session.get_outputs()]
+    kind, sizes = "tensor(float)", (contract.spec.size, len(contract.joint_names))
+    expected = [("obs", kind, [1, sizes[0]])], [("action", kind, [1, sizes[1]])]
     if (inputs, outputs) != expected:
         raise ContractError(f"{path}: has inputs {inputs} and outputs {outputs}, its contract says {expected}")
     return session
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

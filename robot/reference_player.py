@@ -12,6 +12,8 @@ SKILLS = ("stand", "track", "stop")
 """stand holds the present frame; track plays on; stop plays on to the next safe frame and holds it."""
 SAFE_ROOT_SPEED = 0.15
 """Base speed below which a frame with all feet planted is safe to hold, m/s."""
+MAX_OFFSET = 1 << 20
+"""Farthest frame, from the present one, that a policy can ask for."""
 _FIELDS = ("root_pos", "root_quat", "root_lin_vel", "root_ang_vel", "joint_pos", "joint_vel")
 
 
@@ -23,8 +25,13 @@ class ReferencePlayer:
 
         Args:
             motion: The reference.
-            offsets: Frames ahead that the policy sees.
+            offsets: Frames ahead that the policy sees, the one to reach in this step first.
+
+        Raises:
+            InputError: There is no offset, or one reaches beyond any motion.
         """
+        if not offsets or max(map(abs, offsets)) > MAX_OFFSET:
+            raise InputError(f"reference offsets are {offsets}, expected at least one and none beyond {MAX_OFFSET}")
         self.motion = motion
         self.frame = 0
         self.skill = "stand"
@@ -62,7 +69,7 @@ class ReferencePlayer:
         still = self.still
         ahead = self.frame + (np.zeros_like(self._offsets) if still else self._offsets)
         moving = ((ahead < self._last) & (not still))[:, None]
-        place = np.minimum(ahead, self._last)
+        place = np.clip(ahead, 0, self._last)
         taken = {name: array[place] for name, array in self._arrays.items()}
         for name in ("root_lin_vel", "root_ang_vel", "joint_vel"):
             taken[name] = np.where(moving, taken[name], np.float32(0))

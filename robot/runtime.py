@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bodydouble.control import action_to_target
-from bodydouble.errors import ContractError
+from bodydouble.errors import ContractError, InputError
 from bodydouble.frames import quat_normalize
 from bodydouble.motion import RobotMotion
 from bodydouble.observation import ObservationBuilder, RobotState
@@ -70,7 +70,8 @@ class PolicyRuntime:
         """Check that policy and reference fit.
 
         Raises:
-            ContractError: The reference is for other joints or another rate than the policy.
+            ContractError: The reference is for other joints or another rate than the policy, or the contract's
+                observation cannot be built.
         """
         contract = policy.contract
         if reference.joint_names != contract.joint_names:
@@ -81,10 +82,15 @@ class PolicyRuntime:
             )
         self.contract = contract
         self._policy = policy
-        self.player = ReferencePlayer(reference, contract.reference_offsets)
         self.safety = SafetyFilter(contract, safety or SafetyConfig())
         default = np.array(contract.default_joint_pos, dtype=np.float32)
-        self._builder = ObservationBuilder(contract.spec, default)
+        try:
+            self.player = ReferencePlayer(reference, contract.reference_offsets)
+            self._builder = ObservationBuilder(contract.spec, default)
+            # Built once here: a term of a wrong size must not show itself on a running robot.
+            self._builder.frame(_rest(len(contract.joint_names)), self.player.window(), default[None])
+        except InputError as error:
+            raise ContractError(f"{policy.path}: {error}; export the policy again") from None
         self._scale = np.array(contract.action_scale, dtype=np.float32)
         self._lower = np.array(contract.joint_lower, dtype=np.float32)
         self._upper = np.array(contract.joint_upper, dtype=np.float32)
@@ -242,3 +248,10 @@ class PolicyRuntime:
             tick=number, t_ns=t_ns, mode=mode, skill=skill, frame=frame, finished=self.player.finished, commands=asked,
             heartbeat_age_s=self._heartbeat_age_s, stamps=dict(self._stamps), **values,
         )  # fmt: skip
+
+
+def _rest(joints: int) -> RobotState:
+    """Return a state of the right shapes: upright at the origin, joints at zero."""
+    three, zeros = np.zeros((1, 3), dtype=np.float32), np.zeros((1, joints), dtype=np.float32)
+    upright = np.array([[1, 0, 0, 0]], dtype=np.float32)
+    return RobotState(three, upright, three, three, zeros, zeros)

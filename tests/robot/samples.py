@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,7 +21,7 @@ JOINTS = ("hip", "knee", "ankle")
 
 def toy_contract(**changes) -> PolicyContract:
     """At 50 Hz a target moves by 0.1 rad a tick at most, and lies within 0.75 rad of the measured position."""
-    values = {
+    values: dict[str, Any] = {
         "robot": "toy",
         "joint_names": JOINTS,
         "default_joint_pos": (0.0, 0.25, -0.25),
@@ -45,9 +46,15 @@ def toy_contract(**changes) -> PolicyContract:
     return PolicyContract(**{**values, **changes})
 
 
-def linear_model(size: int, joints: int, seed: int = 0, bias: float = 0.0) -> onnx.ModelProto:
+def known(array: np.ndarray | None) -> np.ndarray:
+    """Return an array that must be there."""
+    assert array is not None
+    return array
+
+
+def linear_model(size: int, joints: int, seed: int = 0, gain: float = 0.02, bias: float = 0.0) -> onnx.ModelProto:
     """Return the model action = obs @ weight + bias, with small random weights."""
-    weight = 0.02 * np.random.default_rng(seed).standard_normal((size, joints))
+    weight = gain * np.random.default_rng(seed).standard_normal((size, joints))
     graph = helper.make_graph(
         [helper.make_node("Gemm", ["obs", "weight", "bias"], ["action"])],
         "policy",
@@ -87,18 +94,18 @@ def save_policy(path: Path, model: onnx.ModelProto, text: str) -> Path:
     return path
 
 
-def toy_policy(path: Path, bias: float = 0.0, **changes) -> Path:
+def toy_policy(path: Path, gain: float = 0.02, bias: float = 0.0, **changes) -> Path:
     """Write a policy of the toy robot, right in every respect."""
     contract = toy_contract(**changes)
-    model = linear_model(contract.spec.size, len(contract.joint_names), bias=bias)
+    model = linear_model(contract.spec.size, len(contract.joint_names), gain=gain, bias=bias)
     return save_policy(path, model, with_contract(model, contract).to_json())
 
 
 def toy_motion(frames: int = 40, fps: float = 50.0, joint_names: tuple[str, ...] = JOINTS) -> RobotMotion:
-    """Return a walk along x: stands for five frames, walks at 1 m/s, stands again for the last five.
+    """Return a walk along x: frames 0 to 3 stand, then 1 m/s until frame 5 before the end, which stands again.
 
-    The feet are planted together in every fourth frame of the walk; hip, knee and ankle are 0.01, 0.02 and 0.03
-    times the number of frames walked.
+    Both feet are planted in every fourth frame of the walk too. Hip, knee and ankle are 0.01, 0.02 and 0.03 rad times
+    the number of frames walked.
     """
     walked = np.clip(np.arange(frames) - 4, 0, frames - 10).astype(float)
     moving = np.diff(walked, append=walked[-1]) > 0
