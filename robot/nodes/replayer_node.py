@@ -1,0 +1,93 @@
+"""The replayer's node: a recorded run's topics again, with /clock, at any rate.
+
+    python -m robot.nodes.replayer_node --run runs/demo/run [--rate 2] [--ros-args ...]
+
+Commands are published below `replayed/`, never where a robot listens: what was safe then need not be safe now.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
+
+from bodydouble.errors import BodydoubleError
+from bodydouble.recording.reader import RecordingReader
+from robot.nodes.process import CLOCK, COMMANDS, reliable, running_node
+from robot.playback import playback
+
+REPLAYED = "replayed"
+"""Namespace of recorded commands."""
+
+
+def topic_for(recorded: str) -> str:
+    """Return the topic a recorded one is published on: commands below REPLAYED, others relative to the namespace."""
+    name = recorded.lstrip("/")
+    return f"{REPLAYED}/{name}" if name.endswith(COMMANDS) else name
+
+
+def publishers(node: Node, topics: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Return a publisher for each recorded topic, and the topics whose type ROS does not have here.
+
+    Args:
+        node: The node.
+        topics: Message type by recorded topic.
+    """
+    made: dict[str, Any] = {}
+    absent = []
+    for topic, msgtype in topics.items():
+        if topic == CLOCK:
+            continue
+        package, _, name = msgtype.split("/")
+        try:
+            kind = getattr(importlib.import_module(f"{package}.msg"), name)
+        except (ImportError, AttributeError):
+            absent.append(f"{topic} ({msgtype})")
+            continue
+        made[topic] = node.create_publisher(kind, topic_for(topic), reliable(1000))
+    return made, absent
+
+
+def main() -> int:
+    """Publish the run once, then stop."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True, help="folder of the run, or its .mcap file")
+    parser.add_argument("--rate", type=float, default=1.0, help="speed, in units of the run's own time")
+    parser.add_argument("--subscribers", type=int, default=0, help="subscribers of the first topic to wait for")
+    args, _ = parser.parse_known_args()
+    path = args.run / "run.mcap" if args.run.is_dir() else args.run
+    try:
+        with RecordingReader(path) as reader, running_node("replayer") as running:
+            made, absent = publishers(running.node, reader.topics)
+            for topic in absent:
+                running.node.get_logger().warning(f"skipped {topic}: its type is not installed in ROS here")
+            clock = running.node.create_publisher(Clock, CLOCK, reliable(10))
+            while args.subscribers and not running.stop.is_set():
+                if any(publisher.get_subscription_count() >= args.subscribers for publisher in made.values()):
+                    break
+                time.sleep(0.02)
+            begun = time.monotonic()
+            for due in playback(reader.raw_messages(list(made)), args.rate):
+                if running.stop.wait(max(0.0, begun + due.at_s - time.monotonic())):
+                    break
+                if due.message is None:
+                    message = Clock()
+                    message.clock.sec, message.clock.nanosec = divmod(due.clock_ns, 1_000_000_000)
+                    clock.publish(message)
+                else:
+                    made[due.message.topic].publish(bytes(due.message.data))
+            time.sleep(0.2)  # the last messages leave before the node goes
+    except BodydoubleError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
