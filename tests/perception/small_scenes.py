@@ -1,5 +1,8 @@
 """Small views of the synthetic room, rendered for the tests without a recording between."""
 
+# Open3D's type stubs refuse the numpy arrays that Open3D takes.
+# pyright: reportCallIssue=false, reportArgumentType=false
+
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,6 +1,7 @@
 """Views: what is read out of a recording, and depth images as points."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,7 +81,8 @@ def test_without_colour_the_depth_is_there(tmp_path):
     ],
 )
 def test_what_is_missing_is_named(tmp_path, part, text):
-    path = write_rgbd(tmp_path / "r.mcap", **{part: False})
+    leave_out: dict[str, Any] = {part: False}
+    path = write_rgbd(tmp_path / "r.mcap", **leave_out)
     with pytest.raises(RecordingError, match=rf"r\.mcap: .*{text}"):
         load_views(path, 0.0)
 
