@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bodydouble.artifacts import machine_info, provenance, write_json
+from bodydouble.artifacts import inputs_hash, is_current, machine_info, provenance, read_json, write_json
 from bodydouble.errors import ContractError, RecordingError
 from bodydouble.frames import wxyz_from_xyzw
 from bodydouble.motion import RobotMotion
@@ -67,6 +67,18 @@ class ReplayReport:
         )
 
 
+def finished_report(path: Path, run: Path, policy: Path, stage: Path) -> ReplayReport | None:
+    """Return the report in a file, or None where it is of another run, policy or stage."""
+    if not is_current(path, inputs_hash(None, {"run": run, "policy": policy, "stage": stage})):
+        return None
+    data = read_json(path)
+    f = data["figures"]
+    return ReplayReport(
+        run, f["replay_ticks"], f["replay_diff_bits"], data["first_difference"], f["replay_x_realtime"],
+        data["provenance"],
+    )  # fmt: skip
+
+
 def replay(run: Path, policy: Path, stage: Path) -> ReplayReport:
     """Replay a run.
 
@@ -80,6 +92,8 @@ def replay(run: Path, policy: Path, stage: Path) -> ReplayReport:
         ContractError: The policy is refused.
     """
     ticks = read_ticks(run)
+    for tick in ticks:
+        _check_tick(run, tick)
     runtime = PolicyRuntime(PolicyFile(policy), RobotMotion.load(stage / "reference.npz"))
     inputs = _read_inputs(run)
     sent = _read_commands(run)
@@ -134,6 +148,24 @@ def differing_bits(a: np.ndarray, b: np.ndarray) -> int:
     difference = np.ascontiguousarray(a, dtype=np.float64).view(np.uint64)
     difference = difference ^ np.ascontiguousarray(b, dtype=np.float64).view(np.uint64)
     return int(np.unpackbits(difference.view(np.uint8)).sum())
+
+
+def _check_tick(run: Path, tick: dict[str, Any]) -> None:
+    """Check the fields that a replay reads, so that a damaged file is an error and no crash."""
+    whole = [tick.get("tick"), tick.get("t_ns")]
+    stamps, commands, age = tick.get("stamps"), tick.get("commands"), tick.get("heartbeat_age_s")
+    if isinstance(stamps, dict):
+        whole += stamps.values()
+    sound = (
+        isinstance(stamps, dict)
+        and all(isinstance(value, int) and abs(value) < 1 << 63 for value in whole)
+        and isinstance(commands, list)
+        and all(isinstance(command, str) for command in commands)
+        and isinstance(age, int | float)
+    )
+    if not sound:
+        number = str(tick.get("tick"))[:40]
+        raise RecordingError(f"{run}: holds a damaged tick ({number}, a field has a wrong form); record the run again")
 
 
 def _read_inputs(run: Path) -> dict[str, dict[int, Any]]:
