@@ -19,17 +19,20 @@ class Options:
     stage: Path
     """Folder of the stage it ran on."""
     out: Path | None = None
-    """JSON to write the result to."""
+    """JSON to write the result to; one of the same run, policy and stage is not made again."""
 
 
 def main(argv: list[str]) -> int:
     """Run `bodydouble replay`: exit status 0 when no bit of any command differs."""
-    from robot.replay import replay
+    from robot.replay import finished_report, replay
 
     options = parse(Options, argv, prog="replay", description="Feed a recorded run through the same code, bit for bit.")
     recording = options.run / "run.mcap" if options.run.is_dir() else options.run
-    report = replay(recording, options.policy, options.stage)
+    out = options.out
+    report = finished_report(out, recording, options.policy, options.stage) if out else None
+    if report is None:
+        report = replay(recording, options.policy, options.stage)
+        if out is not None:
+            report.save(out)
     print(report)
-    if options.out is not None:
-        report.save(options.out)
     return 0 if report.diff_bits == 0 else 1

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from bodydouble.artifacts import machine_info, provenance, write_json
+from bodydouble.artifacts import inputs_hash, is_current, machine_info, provenance, read_json, write_json
 from bodydouble.errors import ContractError, InputError
 from robot.policy_file import PolicyFile
 from sim.backend.cpu_batch import CpuBatch
@@ -109,6 +109,15 @@ class VerifyReport:
                 "figures": self.figures,
             },
         )
+
+
+def finished_report(path: Path, policy: Path, stage_path: Path, config: VerifyConfig) -> VerifyReport | None:
+    """Return the report in a file, or None where it is of another policy, stage or configuration."""
+    if not is_current(path, inputs_hash(config, {"policy": policy, "stage": stage_path})):
+        return None
+    data = read_json(path)
+    tiers = tuple(TierResult(**{**tier, "interval": tuple(tier["interval"])}) for tier in data["tiers"])
+    return VerifyReport(policy, tiers, tuple(data["problems"]), data["figures"], data["provenance"])
 
 
 def verify(policy: Path, stage_path: Path, config: VerifyConfig | None = None) -> VerifyReport:
