@@ -2,7 +2,8 @@
 
     python -m robot.nodes.replayer_node --run runs/demo/run [--rate 2] [--ros-args ...]
 
-Commands are published below `replayed/`, never where a robot listens: what was safe then need not be safe now.
+What a robot obeys (commands, skills, the operator's heartbeat) is published below `replayed/`, never where a robot
+listens: what was safe then need not be safe now.
 """
 
 from __future__ import annotations
@@ -18,18 +19,21 @@ from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 
 from bodydouble.errors import BodydoubleError
+from bodydouble.recording.messages import full_type_name, is_known
 from bodydouble.recording.reader import RecordingReader
-from robot.nodes.process import CLOCK, COMMANDS, reliable, running_node
+from robot.nodes.process import CLOCK, COMMANDS, HEARTBEAT, SKILL, reliable, running_node
 from robot.playback import playback
 
 REPLAYED = "replayed"
-"""Namespace of recorded commands."""
+"""Namespace of what a robot would obey."""
+OBEYED = (COMMANDS, SKILL, HEARTBEAT)
+"""Topics that move a robot, or keep it moving."""
 
 
 def topic_for(recorded: str) -> str:
-    """Return the topic a recorded one is published on: commands below REPLAYED, others relative to the namespace."""
+    """Return the topic a recorded one is published on: OBEYED below REPLAYED, others relative to the namespace."""
     name = recorded.lstrip("/")
-    return f"{REPLAYED}/{name}" if name.endswith(COMMANDS) else name
+    return f"{REPLAYED}/{name}" if f"/{name}".endswith(tuple(f"/{topic}" for topic in OBEYED)) else name
 
 
 def publishers(node: Node, topics: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
@@ -44,7 +48,11 @@ def publishers(node: Node, topics: dict[str, str]) -> tuple[dict[str, Any], list
     for topic, msgtype in topics.items():
         if topic == CLOCK:
             continue
-        package, _, name = msgtype.split("/")
+        # Only ROS 2's own types may name code to import, whatever a file claims.
+        if not is_known(msgtype):
+            absent.append(f"{topic} ({msgtype})")
+            continue
+        package, _, name = full_type_name(msgtype).split("/")
         try:
             kind = getattr(importlib.import_module(f"{package}.msg"), name)
         except (ImportError, AttributeError):

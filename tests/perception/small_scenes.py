@@ -10,6 +10,7 @@ import open3d as o3d
 
 from perception.static_scene import StaticScene
 from perception.synthetic.cameras import intrinsics, look_at
+from perception.synthetic.motions import MotionConfig, Segment
 from perception.synthetic.noise import add_depth_noise
 from perception.synthetic.render import Renderer
 from perception.synthetic.room import Mesh, box
@@ -19,6 +20,10 @@ SIZE = (160, 120)
 PERIOD_NS = 100_000_000
 MOVER = box((0, 0, 0.8), (0.4, 0.3, 1.5), (200, 120, 60))
 """What moves through the room instead of a person: as large, from 5 cm over the floor on."""
+
+
+WALK = MotionConfig(segments=(Segment("walk", 2.5, 1.6), Segment("stand", 0.3)), start_xy=(-0.8, 0.0))
+"""Somebody crosses the room: brisk, so that what was hidden is soon seen free."""
 
 
 def poses(eye: tuple[float, float, float], targets: Sequence[tuple[float, float, float]]) -> np.ndarray:

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from bodydouble.errors import InputError
 from bodydouble.recording import RecordingWriter, SerializedMessage
-from robot.nodes.replayer_node import topic_for
+from robot.nodes.replayer_node import publishers, topic_for
 from robot.playback import CLOCK_PERIOD_NS, playback
 
 MS = 1_000_000
@@ -45,7 +46,26 @@ def test_rate_must_be_positive(rate: float) -> None:
 def test_commands_are_not_sent_to_a_robot() -> None:
     assert topic_for("/forward_position_controller/commands") == "replayed/forward_position_controller/commands"
     assert topic_for("/arm/forward_position_controller/commands").startswith("replayed/")
+    assert topic_for("/skill") == "replayed/skill" and topic_for("/heartbeat") == "replayed/heartbeat"
     assert topic_for("/joint_states") == "joint_states"
+    assert topic_for("/known_skill") == "known_skill"
+
+
+class FakeNode:
+    """Stands for rclpy's node: no type may get as far as a publisher here."""
+
+    def create_publisher(self, kind: Any, topic: str, qos: Any) -> Any:
+        raise AssertionError(f"{kind} on {topic}")
+
+
+def test_a_type_that_is_not_ros_own_imports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file's type name must not choose a module to run."""
+    (tmp_path / "trap").mkdir()
+    (tmp_path / "trap" / "__init__.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    named = {"/a": "trap/msg/Thing", "/b": "Thing", "/c": "a/b/c/d", "/clock": "rosgraph_msgs/msg/Clock"}
+    made, absent = publishers(FakeNode(), named)  # type: ignore[arg-type]
+    assert made == {} and absent == ["/a (trap/msg/Thing)", "/b (Thing)", "/c (a/b/c/d)"]
 
 
 LISTENER = """
