@@ -126,17 +126,18 @@ def _segment(
     found: list[list[tuple[np.ndarray, np.ndarray]]],
     config: SegmentConfig,
 ) -> None:
-    """Append the person's points in the view to the time nearest to each frame."""
+    """Append the person's points in the view, in the frame nearest to each time, to that time's."""
     width, height = view.size
     rows, columns = np.meshgrid(np.arange(0, height, config.stride), np.arange(0, width, config.stride), indexing="ij")
     directions = np.stack(
         [(columns - view.K[0, 2]) / view.K[0, 0], (rows - view.K[1, 2]) / view.K[1, 1], np.ones(rows.shape)], axis=-1
     )
     period_ns = 1e9 / config.fps
-    for index in track(range(len(view.times_ns)), f"person in {view.name}", console=Console(stderr=True)):
-        slot = int(np.clip(round((view.times_ns[index] - times[0]) / period_ns), 0, len(times) - 1))
-        if abs(int(view.times_ns[index]) - int(times[slot])) > 0.6 * period_ns:
-            continue
+    nearest = np.abs(view.times_ns[:, None] - times).argmin(axis=0)
+    slots = np.round((view.times_ns[nearest] - times[0]) / period_ns).astype(np.int64)
+    mutual = slots == np.arange(len(times))
+    pairs = np.stack([np.flatnonzero(mutual), nearest[mutual]], axis=1)
+    for slot, index in track(pairs, f"person in {view.name}", console=Console(stderr=True)):
         T = view.T_world_camera[index]
         rays = directions @ T[:3, :3].T
         depth = view.depth_mm[index, :: config.stride, :: config.stride].astype(np.float64) / 1000

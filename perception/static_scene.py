@@ -95,8 +95,8 @@ def reconstruct_scene(views: Sequence[View], config: SceneConfig) -> StaticScene
     frames = _frames(views, config)
     moving = _moving_cells(frames, config)
     mesh = _fuse(frames, moving, config)
-    vertices = mesh.vertex.positions.numpy().astype(np.float64)
-    if not len(vertices):
+    vertices = np.zeros((0, 3)) if mesh is None else mesh.vertex.positions.numpy().astype(np.float64)
+    if mesh is None or not len(vertices):
         raise InputError(
             f"no surface was seen {config.min_weight:g} times within {config.max_depth_m} m; record longer"
         )
@@ -214,7 +214,8 @@ def sightings(
     return free, seen
 
 
-def _fuse(frames: Sequence[_Frame], moving: np.ndarray, config: SceneConfig) -> o3d.t.geometry.TriangleMesh:
+def _fuse(frames: Sequence[_Frame], moving: np.ndarray, config: SceneConfig) -> o3d.t.geometry.TriangleMesh | None:
+    """Return the mesh, or None where no frame has depth left."""
     grid = o3d.t.geometry.VoxelBlockGrid(
         attr_names=("tsdf", "weight", "color"),
         attr_dtypes=(o3d.core.float32, o3d.core.float32, o3d.core.float32),
@@ -231,12 +232,18 @@ def _fuse(frames: Sequence[_Frame], moving: np.ndarray, config: SceneConfig) -> 
             place = np.minimum(np.searchsorted(moving, cell), len(moving) - 1)
             hit = pixels[moving[place] == cell]
             depth_m[hit[:, 0], hit[:, 1]] = 0
+        if not depth_m.any():
+            continue
         depth = o3d.t.geometry.Image(o3d.core.Tensor(depth_m))
         color = o3d.t.geometry.Image(o3d.core.Tensor(frame.color.astype(np.float32) / 255))
         K = o3d.core.Tensor(frame.K.astype(np.float64))
+        # The integration cuts a pixel's fraction off: half a pixel more makes that the nearest pixel.
+        K_cut = o3d.core.Tensor(frame.K + np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]))
         extrinsic = o3d.core.Tensor(se3_inverse(frame.T_world_camera))
         blocks = grid.compute_unique_block_coordinates(depth, K, extrinsic, 1.0, config.max_depth_m, 4.0)
-        grid.integrate(blocks, depth, color, K, K, extrinsic, 1.0, config.max_depth_m, 4.0)
+        grid.integrate(blocks, depth, color, K_cut, K_cut, extrinsic, 1.0, config.max_depth_m, 4.0)
+    if not grid.hashmap().size():
+        return None
     return grid.extract_triangle_mesh(weight_threshold=config.min_weight)
 
 

@@ -52,10 +52,6 @@ def rebuilt(passing) -> StaticScene:
     return reconstruct_scene(passing, CONFIG)
 
 
-HALF_PIXEL = pytest.mark.xfail(strict=True, reason="the fusion cuts off a pixel's fraction: half a pixel of bias")
-
-
-@HALF_PIXEL
 def test_the_surface_is_the_rooms(rebuilt):
     """Half of the vertices lie within 5 mm of a true surface and nine of ten within 2 cm, the depth being noisy."""
     error = distance(rebuilt.vertices, ROOM)
@@ -65,7 +61,6 @@ def test_the_surface_is_the_rooms(rebuilt):
     assert np.isfinite(rebuilt.vertices).all() and np.isfinite(rebuilt.colors).all()
 
 
-@HALF_PIXEL
 def test_the_floor_is_at_zero():
     """Exact depth gives the floor to a millimetre, though the cameras see it aslant."""
     views = [view(ROOM, around(eye, 8), name=f"cam{i}") for i, eye in enumerate(EYES)]
@@ -143,17 +138,12 @@ def test_far_depth_is_not_used():
     assert reconstruct_scene([front], dataclasses.replace(CONFIG, max_depth_m=3.0)).vertices[:, 1].max() < 2.5
 
 
-EMPTY_FRAME = pytest.mark.xfail(strict=True, raises=RuntimeError, reason="Open3D ends on a frame without depth")
-
-
-@EMPTY_FRAME
 def test_nothing_within_reach_is_said():
     front = view(box((0, 3.0, 1.0), (6, 0.1, 4), (200, 200, 200)), poses((0, 0, 1), [(0, 1, 1)] * 6))
-    with pytest.raises(InputError, match=r"seen within 2\.5 m"):
+    with pytest.raises(InputError, match=r"seen 3 times within 2\.5 m"):
         reconstruct_scene([front], dataclasses.replace(CONFIG, max_depth_m=2.5))
 
 
-@EMPTY_FRAME
 def test_a_frame_without_any_depth_does_no_harm():
     front = view(ROOM, around(EYES[0], 6))
     gap = dataclasses.replace(front, depth_mm=np.concatenate([front.depth_mm[:-1], 0 * front.depth_mm[-1:]]))
