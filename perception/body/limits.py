@@ -73,7 +73,8 @@ def _rest_posture() -> np.ndarray:
     return np.asarray(quat_from_rotvec(vectors))
 
 
-def _limit_boxes() -> tuple[np.ndarray, np.ndarray]:
+def limit_boxes() -> tuple[np.ndarray, np.ndarray]:
+    """Return lowest and highest rotation vectors (22, 3) of all bones against REST_POSTURE, rad."""
     low, high = np.zeros((len(BONE_NAMES), 3)), np.zeros((len(BONE_NAMES), 3))
     for index, bone in enumerate(BONE_NAMES):
         entry, mirrored = _sided(_LIMITS, bone)
@@ -96,7 +97,7 @@ REST_POSTURE = _rest_posture()
 """Easy standing posture: local rotations (22, 4), wxyz, arms hanging."""
 EASE_WEIGHTS = _ease()
 """Weights (22, 3) of turns against REST_POSTURE about each bone's axes: what a task seldom needs costs much."""
-_LOW, _HIGH = _limit_boxes()
+_LOW, _HIGH = limit_boxes()
 
 
 def limit_excess(turn: torch.Tensor) -> torch.Tensor:
