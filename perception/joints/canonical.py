@@ -48,8 +48,7 @@ def canonical_views(points: torch.Tensor, valid: torch.Tensor, eye: torch.Tensor
         valid: Which of them are there (B, P), bool; at least one each.
         eye: Positions of the cameras (B, 3), world, m.
     """
-    holes = torch.full_like(points, torch.nan)
-    middle = torch.nanmedian(torch.where(valid[..., None], points, holes), dim=1).values
+    middle = torch.where(valid[..., None], points, 0.0).sum(dim=1) / valid.sum(dim=1, keepdim=True)
     away = (middle - eye) * torch.tensor([1.0, 1.0, 0.0], dtype=points.dtype, device=points.device)
     # From straight above there is no horizontal direction: any will do.
     away = away + torch.tensor([1e-6, 0.0, 0.0], dtype=points.dtype, device=points.device)
@@ -59,7 +58,7 @@ def canonical_views(points: torch.Tensor, valid: torch.Tensor, eye: torch.Tensor
     axes = torch.stack([torch.linalg.cross(away, up), up, away], dim=1)
     local = (points - middle[:, None]) @ axes.transpose(1, 2)
     # The median along the image's own axes, not the world's: the view of a turned scene is the same.
-    shift = torch.nanmedian(torch.where(valid[..., None], local, holes), dim=1).values
+    shift = torch.nanmedian(torch.where(valid[..., None], local, torch.nan), dim=1).values
     local = local - shift[:, None]
     centre = middle + (shift[:, None] @ axes)[:, 0]
     column = torch.floor(local[..., 0] / PIXEL_M).long() + SIZE // 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.resources
-import json
 from dataclasses import dataclass
 
 import numpy as np

@@ -66,6 +66,7 @@ class JointNetwork(nn.Module):
         self.up = nn.ModuleList(_Block(width) for width in WIDTHS[-2:0:-1])
         self.head = nn.Conv2d(WIDTHS[1], 3 * len(NETWORK_JOINTS), 1)
         place = (torch.arange(SIZE // 2) + 0.5) * 2 * PIXEL_M - 0.5 * SIZE * PIXEL_M
+        self.place: torch.Tensor
         self.register_buffer("place", place, persistent=False)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     plain = DepthConfig(mixed=0.0, loosened=0.0, free_arms=0.0, free_legs=0.0, tilted=0.0)
     judge = DepthSampler(poses[held_out], plain, device, args.seed + 1)
     exam = [judge.draw(args.batch) for _ in range(HELD_OUT_BATCHES)]
-    net = JointNetwork().to(device).to(memory_format=torch.channels_last)
+    net = JointNetwork().to(device)
     if args.resume:
         net.load_state_dict(load_file(args.resume, device=str(device)))
     average = copy.deepcopy(net).eval()
