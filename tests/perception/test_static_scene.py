@@ -8,19 +8,13 @@ import dataclasses
 import numpy as np
 import open3d as o3d
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bodydouble.errors import InputError
-from bodydouble.frames import make_se3
 from perception.static_scene import (
     SceneConfig,
     StaticScene,
-    _cells,
-    _Frame,
     reconstruct_scene,
     seen_free,
-    sightings,
     without_remains,
 )
 from perception.synthetic.room import box, merge, room
@@ -168,68 +162,6 @@ def test_colour_of_another_size_is_refused():
     halved = [color[::2, ::2] for color in front.color if color is not None]
     with pytest.raises(InputError, match="camera: colour is 80x60, depth 160x120"):
         reconstruct_scene([dataclasses.replace(front, color=halved)], CONFIG)
-
-
-K = np.array([[50.0, 0, 10], [0, 50.0, 10], [0, 0, 1]])
-
-
-def flat(depth: float | np.ndarray, pose: np.ndarray | None = None) -> _Frame:
-    """A frame of 21 x 21 pixels at one depth, 21 degrees wide, its camera at the origin looking along z."""
-    image = np.full((21, 21), depth, dtype=np.float32) if np.isscalar(depth) else np.asarray(depth, np.float32)
-    return _Frame(image, np.zeros((21, 21, 3), np.uint8), K, np.eye(4) if pose is None else pose)
-
-
-def test_sightings_by_hand():
-    """A wall at 2 m: before it free, on it a surface, behind it unseen; neither behind the camera nor out of view."""
-    points = np.array([[0, 0, 1.0], [0, 0, 2.0], [0, 0, 2.05], [0, 0, 3.0], [0, 0, -1.0], [0, 0, 0.1], [1.5, 0, 1.0]])
-    free, seen = sightings(points, [flat(2.0)], 0.06)
-    assert free.tolist() == [1, 0, 0, 0, 0, 0, 0]
-    assert seen.tolist() == [1, 1, 1, 0, 0, 0, 0]
-
-
-def test_sightings_add_up_over_frames():
-    """A point at 1 m, where a wall is in one frame of three: twice free, three times seen."""
-    free, seen = sightings(np.array([[0, 0, 1.0]]), [flat(2.0), flat(1.0), flat(3.0)], 0.06)
-    assert (free[0], seen[0]) == (2, 3)
-
-
-def test_the_margin_of_a_sighting_grows_with_depth():
-    """6 cm and 0.8 cm times the square of the depth: 6.8 cm at 1 m, 18.8 cm at 4 m."""
-    for depth, margin in ((1.0, 0.068), (4.0, 0.188)):
-        for gap, free in ((margin - 0.01, 0), (margin + 0.01, 1)):
-            assert sightings(np.array([[0, 0, depth]]), [flat(depth + gap)], 0.06)[0][0] == free
-
-
-def test_edges_and_holes_do_not_vote():
-    """A near pixel within two pixels forbids a vote; a hole in the depth neither forbids nor gives one."""
-    point = np.array([[0, 0, 1.0]])
-    for offset, free in ((2, 0), (3, 1)):
-        edge = np.full((21, 21), 3.0)
-        edge[10, 10 + offset] = 1.5 if offset == 3 else 0.5
-        assert sightings(point, [flat(edge)], 0.06)[0][0] == free, offset
-    assert sightings(point, [flat(0.0)], 0.06)[1][0] == 0
-    hole = np.full((21, 21), 3.0)
-    hole[10, 10] = 0.0
-    assert sightings(point, [flat(hole)], 0.06)[0][0] == 1
-
-
-def test_sightings_follow_the_camera():
-    """Seen from 1 m to the side with a quarter turn: x of the world is the camera's depth."""
-    turned = make_se3(np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]]), np.array([-1.0, 0, 0]))
-    free, seen = sightings(np.array([[0.0, 0, 0], [1.0, 0, 0], [0, 0, 1.0]]), [flat(2.0, turned)], 0.06)
-    assert free.tolist() == [1, 0, 0] and seen.tolist() == [1, 1, 0]
-
-
-@given(
-    st.lists(st.tuples(*[st.integers(-1_000_000, 1_000_000)] * 3), min_size=1, max_size=30, unique=True),
-    st.sampled_from([0.01, 0.04, 0.25]),
-)
-def test_every_cell_has_its_own_name(cells, size):
-    """On both sides of zero, and the whole cell has one name."""
-    corner = np.array(cells, dtype=np.float64) * size
-    names = _cells(corner + 0.25 * size, size)
-    assert len(np.unique(names)) == len(cells)
-    np.testing.assert_array_equal(names, _cells(corner + 0.75 * size, size))
 
 
 def test_a_place_was_free_if_something_left_it(passing):
