@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import mujoco
 import numpy as np
@@ -18,8 +19,9 @@ from sim.retarget.config import RetargetConfig
 from sim.retarget.kinematics import kinematics
 from sim.retarget.retarget import retarget_clip
 from sim.robots import RobotSpec, robot_spec
+from sim.stage.convex import ConvexConfig, convex_pieces
 from sim.stage.floor import Floor, find_floor
-from sim.stage.furniture import Box, FurnitureConfig, furniture_boxes
+from sim.stage.furniture import Box, FurnitureConfig, furniture_boxes, furniture_cells
 from sim.stage.scene_mesh import SceneMesh, load_scene, split_by_color, thin_out
 from sim.stage.stage import MANIFEST_FILE, PHYSICS_DT, Stage
 from sim.stage.write import add_floor, write_stage
@@ -42,6 +44,10 @@ class StageConfig:
     """How the person's motion becomes the robot's."""
     furniture: FurnitureConfig = field(default_factory=FurnitureConfig)
     """How the scene becomes boxes."""
+    collision: Literal["boxes", "convex"] = "boxes"
+    """What furniture is for collisions: upright boxes, or convex pieces that follow its shape."""
+    convex: ConvexConfig = field(default_factory=ConvexConfig)
+    """How furniture becomes convex pieces, where it does."""
     visual_cell_m: float = 0.025
     """Detail of the mesh that is shown, m."""
     visual_colors: int = 12
@@ -78,12 +84,21 @@ def build_stage(reconstruction: Path, out: Path, config: StageConfig | None = No
     mesh = mesh.transformed(floor.T_stage_world)
     human = transform_human(HumanMotion.load(inputs["human"]), floor.T_stage_world)
     result = retarget_clip(human, robot, config.retarget)
-    boxes, figures = furniture_boxes(mesh, result.motion.root_pos[:, :2], config.furniture)
+    path = result.motion.root_pos[:, :2]
+    boxes, hulls = [], []
+    if config.collision == "convex":
+        cells, to_grid, _ = furniture_cells(mesh, path, config.furniture)
+        pieces, figures = convex_pieces(cells, config.furniture.cell_m, path @ to_grid[:2, :2].T, config.convex)
+        hulls = [piece @ to_grid for piece in pieces]
+    else:
+        boxes, figures = furniture_boxes(mesh, path, config.furniture)
 
     spec = robot.mjspec(PHYSICS_DT)
     add_floor(spec)
     _add_boxes(spec, boxes)
-    figures |= result.metrics | _floor_figures(floor, human) | scene_penetration(robot, boxes, result.motion)
+    _add_hulls(spec, hulls)
+    figures |= result.metrics | _floor_figures(floor, human)
+    figures |= scene_penetration(robot, boxes, result.motion, hulls)
     placement = {
         "T_stage_world": floor.T_stage_world,
         "clip_start": result.clip_start,
@@ -118,7 +133,9 @@ def transform_human(human: HumanMotion, T_to_from: np.ndarray) -> HumanMotion:
     )
 
 
-def scene_penetration(robot: RobotSpec, boxes: list[Box], motion: RobotMotion) -> dict[str, float]:
+def scene_penetration(
+    robot: RobotSpec, boxes: list[Box], motion: RobotMotion, hulls: Sequence[np.ndarray] = ()
+) -> dict[str, float]:
     """Return how deep the reference motion enters the furniture.
 
     Returns:
@@ -128,6 +145,7 @@ def scene_penetration(robot: RobotSpec, boxes: list[Box], motion: RobotMotion) -
     """
     spec = robot.mjspec(PHYSICS_DT, visuals=False)
     _add_boxes(spec, boxes)
+    _add_hulls(spec, hulls)
     model = spec.compile()
     data = mujoco.MjData(model)
     qpos = kinematics(robot).qpos(motion.root_pos, motion.root_quat, motion.joint_pos)
@@ -155,6 +173,21 @@ def _add_boxes(spec: mujoco.MjSpec, boxes: list[Box]) -> None:
             pos=box.centre,
             size=box.half,
             quat=[np.cos(0.5 * box.yaw), 0.0, 0.0, np.sin(0.5 * box.yaw)],
+            condim=3,
+            group=3,
+            rgba=[0.45, 0.55, 0.75, 0.35],
+        )
+
+
+def _add_hulls(spec: mujoco.MjSpec, hulls: Sequence[np.ndarray]) -> None:
+    for i, vertices in enumerate(hulls):
+        name = f"{BOX_PREFIX}_{i:03d}"
+        # Vertices stand in the model itself; MuJoCo makes the hull.
+        spec.add_mesh(name=name, uservert=vertices.ravel(), inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_CONVEX)
+        spec.worldbody.add_geom(
+            name=name,
+            type=mujoco.mjtGeom.mjGEOM_MESH,
+            meshname=name,
             condim=3,
             group=3,
             rgba=[0.45, 0.55, 0.75, 0.35],

@@ -65,17 +65,9 @@ def furniture_boxes(mesh: SceneMesh, path: np.ndarray, config: FurnitureConfig) 
     Returns:
         The boxes, and figures: furniture_boxes, furniture_fill (occupied share of the boxes' volume).
     """
-    yaw = _dominant_yaw(mesh)
-    c, s = np.cos(yaw), np.sin(yaw)
-    to_grid = np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]])
-    points = _surface_points(mesh, 0.5 * config.cell_m)
-    points = points[(points[:, 2] > config.min_height_m) & (points[:, 2] < config.max_height_m)]
-    if len(points):
-        points = points[cKDTree(path).query(points[:, :2])[0] < config.radius_m]
-    if len(points) == 0:
+    cells, to_grid, yaw = furniture_cells(mesh, path, config)
+    if len(cells) == 0:
         return [], {"furniture_boxes": 0.0, "furniture_fill": 1.0}
-    cells = np.unique(np.floor(points @ to_grid.T / config.cell_m).astype(np.int64), axis=0)
-    cells = _without_specks(cells, config.min_cells)
     groups = _split(cells, config.max_boxes, config.min_gain_m3 / config.cell_m**3)
     boxes = []
     for group in groups:
@@ -84,6 +76,24 @@ def furniture_boxes(mesh: SceneMesh, path: np.ndarray, config: FurnitureConfig) 
         boxes.append(Box(0.5 * (low + high) @ to_grid, 0.5 * (high - low), yaw))
     volume = sum(float(np.prod(group.max(axis=0) - group.min(axis=0) + 1)) for group in groups)
     return boxes, {"furniture_boxes": float(len(boxes)), "furniture_fill": len(cells) / volume if volume else 1.0}
+
+
+def furniture_cells(mesh: SceneMesh, path: np.ndarray, config: FurnitureConfig) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return the occupied cells (N, 3) near a path, the rotation (3, 3) to their axes, and its angle in rad.
+
+    A cell c spans c * cell_m to (c + 1) * cell_m along the room's axes.
+    """
+    yaw = _dominant_yaw(mesh)
+    c, s = np.cos(yaw), np.sin(yaw)
+    to_grid = np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]])
+    points = _surface_points(mesh, 0.5 * config.cell_m)
+    points = points[(points[:, 2] > config.min_height_m) & (points[:, 2] < config.max_height_m)]
+    if len(points):
+        points = points[cKDTree(path).query(points[:, :2])[0] < config.radius_m]
+    if len(points) == 0:
+        return np.zeros((0, 3), np.int64), to_grid, yaw
+    cells = np.unique(np.floor(points @ to_grid.T / config.cell_m).astype(np.int64), axis=0)
+    return _without_specks(cells, config.min_cells), to_grid, yaw
 
 
 def _dominant_yaw(mesh: SceneMesh) -> float:

@@ -191,3 +191,22 @@ property float z
 end_header
 0 0 0
 """
+
+
+def test_convex_furniture_follows_the_shape_and_stands_in_the_model(reconstruction: Path, tmp_path: Path) -> None:
+    """Plain MuJoCo opens the model; a ray under the table passes, one onto its top is stopped there."""
+    stage = build_stage(reconstruction, tmp_path / "stage", StageConfig(collision="convex"))
+    assert stage.figures["convex_pieces"] >= 3 and stage.figures["collision_volume_error"] < 1.0
+    model = mujoco.MjModel.from_xml_path(str(stage.model_path))
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    c, s = np.cos(0.4), np.sin(0.4)
+    top = np.array([c * 1.2 + s * 1.0, s * 1.2 - c * 1.0, 1.5, 1.0])
+    start = np.array(stage.manifest["T_stage_world"]) @ TILT @ top
+    groups = np.array([0, 0, 0, 1, 0, 0], np.uint8)
+    hit = np.zeros(1, np.int32)
+    down = np.array([0.0, 0.0, -1.0])
+    distance = mujoco.mj_ray(model, data, start[:3], down, groups, 1, -1, hit)
+    assert distance == pytest.approx(1.5 - 0.74, abs=0.05)
+    below = start[:3] - [0.0, 0.0, 1.1]
+    assert mujoco.mj_ray(model, data, below, down, groups, 1, -1, hit) == -1
