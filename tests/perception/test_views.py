@@ -67,9 +67,24 @@ def test_frames_without_a_pose_are_left_out(tmp_path):
     np.testing.assert_array_equal(view.depth_mm, [depth_mm(i) for i in (0, 1, 2, 3, 12, 13, 14, 15)])
 
 
+def test_without_poses_all_frames_are_kept_and_marked(tmp_path):
+    path = write(tmp_path / "r.mcap", [(i, True, not 4 <= i < 12) for i in range(16)])
+    (view,) = load_views(path, 0.0, require_poses=False)
+    placed = np.isfinite(view.T_world_camera).all(axis=(1, 2))
+    assert np.flatnonzero(placed).tolist() == [0, 1, 2, 3, 12, 13, 14, 15] and not view.has_poses
+    np.testing.assert_array_equal(view.depth_mm, [depth_mm(i) for i in range(16)])
+    assert view.gray is not None and view.gray.shape == (16, (HEIGHT + 1) // 2, (WIDTH + 1) // 2)
+    assert np.abs(view.gray[3].astype(int) - color(3)[::2, ::2].mean(axis=2)).mean() < 6
+
+
+def test_without_any_pose_the_frames_are_there(tmp_path):
+    (view,) = load_views(write_rgbd(tmp_path / "r.mcap", count=5, poses=False), 0.0, require_poses=False)
+    assert len(view.depth_mm) == 5 and np.isnan(view.T_world_camera).all()
+
+
 def test_without_colour_the_depth_is_there(tmp_path):
     (view,) = load_views(write_rgbd(tmp_path / "r.mcap", color=False), 0.0)
-    assert view.color == [None] * 6 and view.depth_mm.any()
+    assert view.color == [None] * 6 and np.asarray(view.depth_mm).any()
 
 
 @pytest.mark.parametrize(
@@ -95,7 +110,7 @@ def test_depth_that_is_zero_everywhere_is_named(tmp_path):
 
 def test_one_image_with_readings_is_enough(tmp_path):
     path = write(tmp_path / "r.mcap", [(i, i == 33, True) for i in range(40)])
-    assert load_views(path, 0.0)[0].depth_mm.any()
+    assert np.asarray(load_views(path, 0.0)[0].depth_mm).any()
 
 
 def test_a_missing_recording_is_named(tmp_path):

@@ -1,0 +1,1 @@
+"""Camera tracking: where a camera was, from its images alone."""
