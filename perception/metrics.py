@@ -19,6 +19,8 @@ from sim.stage.scene_mesh import load_scene
 
 CHUNK = 100
 """Frames of a chunk of the world-frame metrics."""
+LONG_CHUNK = 500
+"""Frames of a long chunk."""
 SAMPLES = 200_000
 """Points sampled on each surface for the scene's metrics."""
 EVALUATED_JOINTS = (
@@ -56,6 +58,72 @@ def chunk_error(found: np.ndarray, truth: np.ndarray, chunk: int, align_frames: 
         scale, rotation, shift = similarity(a[:align_frames].reshape(-1, 3), b[:align_frames].reshape(-1, 3))
         errors.append(np.linalg.norm(scale * a @ rotation.T + shift - b, axis=-1).ravel())
     return float(np.concatenate(errors).mean())
+
+
+def rte_percent(found: np.ndarray, truth: np.ndarray) -> float:
+    """Return the mean error of root positions after a rigid alignment, in percent of the true path's length.
+
+    Args:
+        found: Root positions (T, 3).
+        truth: True root positions (T, 3).
+
+    Raises:
+        InputError: The true root does not move, so that the share is not defined.
+    """
+    path = float(np.linalg.norm(np.diff(truth, axis=0), axis=1).sum())
+    if path <= 0:
+        raise InputError("the true root does not move; the root translation error in percent is not defined")
+    return 100 * float(np.linalg.norm(rigid_aligned(found, truth) - truth, axis=1).mean()) / path
+
+
+def rigid_aligned(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return found (N, 3) moved rigidly, without scale, onto truth (N, 3) (Kabsch 1976)."""
+    _, rotation, _ = similarity(found, truth)
+    return (found - found.mean(axis=0)) @ rotation.T + truth.mean(axis=0)
+
+
+def ate(found: np.ndarray, truth: np.ndarray) -> float:
+    """Return the root mean square of camera position errors after a rigid alignment, in the inputs' unit.
+
+    Args:
+        found: Camera positions (T, 3).
+        truth: True camera positions (T, 3) at the same times.
+    """
+    return float(np.sqrt(np.mean(np.sum((rigid_aligned(found, truth) - truth) ** 2, axis=1))))
+
+
+def sync_error_ms(found_ns: dict[str, float], true_ns: dict[str, float]) -> float:
+    """Return the largest error of the cameras' clock offsets, ms; only differences between cameras count.
+
+    Args:
+        found_ns: Clock offset of each camera, ns.
+        true_ns: True clock offset of each camera, ns.
+
+    Raises:
+        InputError: The cameras are not the same, or there is none.
+    """
+    if not true_ns or set(found_ns) != set(true_ns):
+        raise InputError(f"clock offsets of {sorted(found_ns)}, expected those of {sorted(true_ns)}")
+    error = np.array([found_ns[name] - true_ns[name] for name in sorted(true_ns)])
+    return float(np.abs(error - error[0]).max()) * 1e-6
+
+
+def contact_f1(found: np.ndarray, truth: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the F1 of contacts over all parts together (micro), and of each part.
+
+    Args:
+        found: Whether each part touches (T, P), bool.
+        truth: The same in truth (T, P), bool.
+
+    Returns:
+        F1 of all parts, NaN where nothing touches in either; F1 of each part (P,), NaN likewise.
+    """
+    hit = (found & truth).sum(axis=0)
+    wrong = (found ^ truth).sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        parts = 2 * hit / np.asarray(2 * hit + wrong, dtype=np.float64)
+    total = float(2 * hit.sum() + wrong.sum())
+    return (2 * float(hit.sum()) / total if total else float("nan")), parts
 
 
 def fscore(found: np.ndarray, truth: np.ndarray, threshold: float) -> tuple[float, float, float]:
@@ -205,10 +273,14 @@ def human_figures(found: HumanMotion, true: dict[str, np.ndarray]) -> dict[str, 
     figures = {
         "wmpjpe100_mm": 1000 * chunk_error(a, b, CHUNK, 2),
         "wampjpe100_mm": 1000 * chunk_error(a, b, CHUNK, None),
+        "wmpjpe500_mm": 1000 * chunk_error(a, b, LONG_CHUNK, 2),
+        "wampjpe500_mm": 1000 * chunk_error(a, b, LONG_CHUNK, None),
         "mpjpe_world_mm": 1000 * float(np.linalg.norm(a - b, axis=-1).mean()),
         "root_error_mm": 1000 * float(np.linalg.norm(a[:, 0] - b[:, 0], axis=-1).mean()),
         "jitter_m_s3": float(np.linalg.norm(third, axis=-1).mean()),
     }
+    if np.linalg.norm(np.diff(b[:, 0], axis=0), axis=1).sum() > 0:
+        figures["rte_percent"] = rte_percent(a[:, 0], b[:, 0])
     contact = _foot_contact(true, wanted)
     toes = found.joint_pos[inside][:, [found.joint_names.index(f"{side}_ankle") for side in ("left", "right")]]
     speed = np.linalg.norm(np.diff(toes[..., :2], axis=0), axis=-1) * fps

@@ -17,14 +17,18 @@ from bodydouble.motion import HumanMotion
 from perception.body.anny_body import CONTACT_NAMES, JOINT_NAMES
 from perception.metrics import (
     EVALUATED_JOINTS,
+    ate,
     chunk_error,
+    contact_f1,
     evaluate,
     fscore,
     human_figures,
+    rte_percent,
     sample_surface,
     scene_figures,
     seen_points,
     similarity,
+    sync_error_ms,
 )
 from perception.synthetic.room import box, room
 
@@ -363,3 +367,46 @@ def test_a_reconstruction_that_lacks_a_file_is_named(cube, tmp_path):
     (folder / "cameras.npz").unlink()
     with pytest.raises(InputError, match=r"cameras\.npz"):
         evaluate(folder, tmp_path / "truth.npz")
+
+
+def test_ate_of_a_moved_path_with_one_wrong_place():
+    """Moved rigidly: nothing. Corners of a square pushed in and out in turn by 0.1 m: 0.1 m, no rigid motion helps."""
+    rotation, shift = rigid(np.random.default_rng(5))
+    truth = np.array([[1.0, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]])
+    assert ate(truth @ rotation.T + shift, truth) == pytest.approx(0, abs=1e-12)
+    pushed = truth * np.array([1.1, 0.9, 1.1, 0.9])[:, None]
+    assert ate(pushed @ rotation.T + shift, truth) == pytest.approx(0.1)
+
+
+def test_ate_and_rte_see_a_wrong_scale():
+    """A path of 3 m in two steps, from -1.5 to 1.5 m, found twice as long: 1.5, 0 and 1.5 m off."""
+    truth = np.array([[-1.5, 0, 0], [0, 0, 0], [1.5, 0, 0]])
+    assert ate(2 * truth, truth) == pytest.approx(1.5 * np.sqrt(2 / 3))
+    assert rte_percent(2 * truth + 7, truth) == pytest.approx(100 / 3)
+    with pytest.raises(InputError, match="does not move"):
+        rte_percent(truth, np.zeros((3, 3)))
+
+
+def test_sync_error_counts_only_differences_between_cameras():
+    true = {"a": 0.0, "b": 370e6}
+    assert sync_error_ms({"a": 5e9, "b": 5e9 + 362e6}, true) == pytest.approx(8.0)
+    with pytest.raises(InputError, match="expected those of"):
+        sync_error_ms({"a": 0.0}, true)
+
+
+def test_contact_f1_by_hand():
+    """Part 0: two hits, one missed, one wrong: 2/3. Part 1: one hit: 1. Part 2 never touches. Together 6/8."""
+    found = np.array([[1, 1, 0], [1, 0, 0], [1, 0, 0], [0, 0, 0]], dtype=bool)
+    truth = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0], [1, 0, 0]], dtype=bool)
+    micro, parts = contact_f1(found, truth)
+    assert micro == pytest.approx(0.75)
+    np.testing.assert_allclose(parts, [2 / 3, 1.0, np.nan])
+    assert np.isnan(contact_f1(found & False, truth & False)[0])
+
+
+def test_rte_and_long_chunks_are_among_the_figures():
+    times, pos = clip()
+    figures = human_figures(person(times, pos + 0.5), truth_of(person(times, pos)))
+    assert figures["rte_percent"] == pytest.approx(0, abs=1e-6)
+    assert figures["wmpjpe500_mm"] == pytest.approx(0, abs=1e-6)
+    assert figures["wampjpe500_mm"] == pytest.approx(0, abs=1e-6)
