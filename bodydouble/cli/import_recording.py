@@ -1,4 +1,4 @@
-"""`bodydouble import tum|7scenes`."""
+"""`bodydouble import tum|7scenes|record3d`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +8,8 @@ from bodydouble.cli.options import choose, parse
 
 def main(argv: list[str]) -> int:
     """Run `bodydouble import`."""
-    return choose("import", {"tum": _tum, "7scenes": _sevenscenes}, argv)
+    actions = {"tum": _tum, "7scenes": _sevenscenes, "record3d": _record3d}
+    return choose("import", actions, argv)
 
 
 def _tum(argv: list[str]) -> int:
@@ -42,4 +43,21 @@ def _sevenscenes(argv: list[str]) -> int:
 
     options = parse(Options, argv, prog="import 7scenes", description="7-Scenes folder -> recording.")
     print(import_sevenscenes(options.folder, options.out, options.config))
+    return 0
+
+
+def _record3d(argv: list[str]) -> int:
+    from perception.importers.record3d import Record3dConfig, import_record3d
+
+    @dataclass(frozen=True)
+    class Options:
+        source: Path
+        """The .r3d file."""
+        out: Path
+        """Recording to write, e.g. recording.mcap."""
+        config: Record3dConfig = field(default_factory=Record3dConfig)
+        """Options of the import."""
+
+    options = parse(Options, argv, prog="import record3d", description="Record3D .r3d file -> recording.")
+    print(import_record3d(options.source, options.out, options.config))
     return 0
