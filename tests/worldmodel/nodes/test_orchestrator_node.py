@@ -106,19 +106,21 @@ def test_lets_the_robot_stand_then_sends_it_and_keeps_a_log(
         robot.talk(10.0, 0.4)
         robot.talk(11.4, 0.4)
         assert robot.skills == []
-        # On a busy machine the rehearsals take their time.
-        robot.talk(11.6, 90.0, lambda: bool(robot.skills))
+        # On a busy machine the first tick may be heard late and the rehearsals take their time: the clock goes on.
+        for second in range(90):
+            robot.talk(11.6 + second, 1.0, lambda: bool(robot.skills))
         # Upright and on its way: nothing more to decide.
-        robot.talk(12.0, 0.3, skill="track")
+        robot.talk(110.0, 0.3, skill="track")
         count = len(robot.skills)
-        robot.talk(12.5, 0.6, skill="track")
+        robot.talk(110.5, 0.6, skill="track")
         assert len(robot.skills) == count
     finally:
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=20)
     assert process.returncode == 0, errors
     first = robot.skills[0]
-    assert (first["skill"], first["t_ns"], first["frame"]) == ("track", 11_600_000_000, 0)
+    assert (first["skill"], first["frame"]) == ("track", 0)
+    assert first["t_ns"] in range(11_600_000_000, 101_600_000_000, 1_000_000_000)
     assert first["reason"].startswith("3 of 3 rehearsals succeeded")
     decisions = json.loads(log.read_text())["decisions"]
     assert [d["skill"] for d in decisions] == [skill["skill"] for skill in robot.skills]
