@@ -1,4 +1,4 @@
-"""`bodydouble import tum|7scenes|record3d`."""
+"""`bodydouble import tum|7scenes|record3d|folder`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +8,7 @@ from bodydouble.cli.options import choose, parse
 
 def main(argv: list[str]) -> int:
     """Run `bodydouble import`."""
-    actions = {"tum": _tum, "7scenes": _sevenscenes, "record3d": _record3d}
+    actions = {"tum": _tum, "7scenes": _sevenscenes, "record3d": _record3d, "folder": _folder}
     return choose("import", actions, argv)
 
 
@@ -60,4 +60,21 @@ def _record3d(argv: list[str]) -> int:
 
     options = parse(Options, argv, prog="import record3d", description="Record3D .r3d file -> recording.")
     print(import_record3d(options.source, options.out, options.config))
+    return 0
+
+
+def _folder(argv: list[str]) -> int:
+    from perception.importers.image_folder import ImageFolderConfig, import_image_folder
+
+    @dataclass(frozen=True)
+    class Options:
+        folder: Path
+        """Folder with the folders depth and color, an intrinsics file, and poses where there are any."""
+        out: Path
+        """Recording to write, e.g. recording.mcap."""
+        config: ImageFolderConfig = field(default_factory=ImageFolderConfig)
+        """Options of the import."""
+
+    options = parse(Options, argv, prog="import folder", description="Colour and depth images -> recording.")
+    print(import_image_folder(options.folder, options.out, options.config))
     return 0
