@@ -144,7 +144,7 @@ class HumanMotion(_NpzDataclass):
     joint_quat: np.ndarray
     """Joint orientations (T, J, 4), world, wxyz."""
     contact_names: tuple[str, ...]
-    """Names of the body parts that can touch the scene: left_foot, right_foot, left_hand, right_hand, pelvis."""
+    """Names of the body parts that can touch the scene: feet, hands, pelvis, knees, back, e.g. left_foot."""
     contact: np.ndarray
     """Contact probabilities (T, C)."""
     contact_pos: np.ndarray

@@ -25,7 +25,7 @@ from bodydouble.errors import InputError
 from bodydouble.motion import HumanMotion
 from perception.body.anny_body import CONTACT_NAMES, JOINT_NAMES, AnnyBody
 from perception.body.anny_data import SHAPE_NAMES
-from perception.contacts import ContactConfig, find_contacts
+from perception.contacts import ContactConfig, skin_contacts
 from perception.fit import FitConfig, FittedBody, fit_body
 from perception.segment import PersonPoints, SegmentConfig, person_points
 from perception.static_scene import SceneConfig, StaticScene, reconstruct_scene, without_remains
@@ -149,15 +149,17 @@ def _person(
     body: FittedBody = fit_body(person, floor_z, config.fit)
     scene = without_remains(scene, views, _skin_points(body), config.scene)
     fps = config.segment.fps
-    contact, contact_pos = find_contacts(body.joint_pos, fps, scene, floor_z, config.contacts)
+    contacts = skin_contacts(
+        body.pose, body.root_pos, body.shape, fps, scene, floor_z, config.contacts, tracked=person.count > 0
+    )
     motion = HumanMotion(
         times_ns=person.times_ns,
         joint_names=JOINT_NAMES,
         joint_pos=body.joint_pos,
         joint_quat=body.joint_quat,
         contact_names=CONTACT_NAMES,
-        contact=contact,
-        contact_pos=contact_pos,
+        contact=contacts.probability,
+        contact_pos=contacts.position,
         body_model="anny",
         shape_names=SHAPE_NAMES,
         shape=body.shape,

@@ -18,7 +18,7 @@ POINT_BONES = ("left_wrist", "right_wrist", "left_ankle", "right_ankle", "left_t
 """The bone each of POINT_NAMES moves with."""
 JOINT_NAMES = BONE_NAMES + POINT_NAMES
 """The 22 joints and the 7 points: what `BodyState.joint_pos` holds."""
-CONTACT_NAMES = ("left_foot", "right_foot", "left_hand", "right_hand", "pelvis")
+CONTACT_NAMES = ("left_foot", "right_foot", "left_hand", "right_hand", "pelvis", "left_knee", "right_knee", "back")
 """Body parts that can touch the scene, in HumanMotion's order."""
 
 

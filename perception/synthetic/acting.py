@@ -16,7 +16,9 @@ from perception.body.anny_data import BONE_NAMES, BONE_PARENTS, SHAPE_NAMES
 from perception.synthetic.inverse_kinematics import two_bone
 from perception.synthetic.motions import MotionConfig, Proportions, Tracks, plan, random_segments, with_segments
 
-_CONTACT_JOINTS = ("left_ankle", "right_ankle", "left_wrist", "right_wrist", "pelvis")
+_CONTACT_JOINTS = (
+    "left_ankle", "right_ankle", "left_wrist", "right_wrist", "pelvis", "left_knee", "right_knee", "spine2",
+)  # fmt: skip
 DEFAULT_SHAPE = (0.5, 0.5, 0.5, 0.5, 0.5)
 """An average person."""
 

@@ -56,6 +56,16 @@ class SyntheticConfig:
     """Processes that render; 0 takes the number of cores."""
     person: bool = True
     """Whether there is a person; without one the room is empty."""
+    poses: bool = True
+    """Whether the cameras' poses are recorded; truth.npz has them in any case."""
+    clock_offset_s: tuple[float, float] = (0.0, 0.0)
+    """How much the clock of the first and of the second camera is ahead of true time, s, up to 10."""
+    dropped: float = 0.0
+    """Share of frames that are lost at random, in [0, 0.9]."""
+    fails_at: float = 1.0
+    """Share of the clip after which the last camera records nothing any more, in (0, 1]."""
+    depth_units_per_m: float = 1000.0
+    """Unit of the recorded depth; anything but 1000 (millimetres) is a fault that a reader should find."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +76,13 @@ class _View:
     times_ns: np.ndarray
     T_world_camera: np.ndarray
     seed: int
+    clock_offset_ns: int
 
 
 def generate(config: SyntheticConfig, out: Path) -> dict[str, float]:
     """Write a synthetic recording and its truth into a folder.
 
+    Times in truth.npz are true times; a recorded stamp is the true time plus `<camera>_clock_offset_ns`.
     The folder receives recording.mcap, truth.npz (the person, the scene's mesh, the cameras) and recording.json. The
     same configuration gives the same bytes. A folder that already holds this recording is left as it is.
 
@@ -99,13 +111,17 @@ def generate(config: SyntheticConfig, out: Path) -> dict[str, float]:
             writer.write_metadata("synthetic", {"seed": str(config.seed), "depth_unit": "mm", "world": "Z up, metres"})
             K = intrinsics(config.width, config.height)
             for view in views:
-                writer.write_camera_info(view.name, K, config.width, config.height, int(view.times_ns[0]))
+                start_ns = int(view.times_ns[0]) + view.clock_offset_ns
+                writer.write_camera_info(view.name, K, config.width, config.height, start_ns)
             total = sum(len(view.times_ns) for view in views)
             frames = _render(config, views, motion, scene.vertices, scene.triangles, scene.colours)
+            ahead = {view.name: view.clock_offset_ns for view in views}
             for name, t_ns, pose, jpeg, depth in track(frames, "rendering", total=total):
-                writer.write_pose(name, pose, t_ns)
-                writer.write_color_encoded(name, jpeg, "jpeg", t_ns)
-                writer.write_depth(name, depth, t_ns)
+                stamp = t_ns + ahead[name]
+                if config.poses:
+                    writer.write_pose(name, pose, stamp)
+                writer.write_color_encoded(name, jpeg, "jpeg", stamp)
+                writer.write_depth(name, _in_unit(depth, config.depth_units_per_m), stamp)
         _write_truth(folder / "truth.npz", config, motion, views, scene.vertices, scene.triangles)
         figures = {"frames": float(total), "clip_s": float(motion.times_ns[-1] / 1e9), "cameras": float(config.cameras)}
         write_json(folder / "recording.json", {"provenance": provenance(config, {}), "figures": figures})
@@ -119,6 +135,22 @@ def _check_config(config: SyntheticConfig) -> None:
         raise InputError(f"start_offset_s is {config.start_offset_s}, expected 0 to 0.5 s")
     if min(config.width, config.height) < 16 or config.fps <= 0 or config.max_seconds <= 0:
         raise InputError("width and height must be at least 16, fps and max_seconds positive")
+    if not all(0 <= offset <= 10 for offset in config.clock_offset_s):
+        raise InputError(f"clock_offset_s is {config.clock_offset_s}, expected 0 to 10 s each")
+    if not 0 <= config.dropped <= 0.9:
+        raise InputError(f"dropped is {config.dropped}, expected 0 to 0.9")
+    if not 0 < config.fails_at <= 1:
+        raise InputError(f"fails_at is {config.fails_at}, expected above 0, at most 1")
+    if not 0 < config.depth_units_per_m <= 100_000:
+        raise InputError(f"depth_units_per_m is {config.depth_units_per_m}, expected above 0, at most 100000")
+
+
+def _in_unit(depth_mm: np.ndarray, units_per_m: float) -> np.ndarray:
+    """Return depth (H, W), uint16, in another unit than mm; what does not fit is lost, as in a camera's driver."""
+    if units_per_m == 1000.0:
+        return depth_mm
+    scaled = np.round(depth_mm * (units_per_m / 1000.0))
+    return np.where(scaled <= np.iinfo(np.uint16).max, scaled, 0).astype(np.uint16)
 
 
 def _cut(motion: HumanMotion, seconds: float) -> HumanMotion:
@@ -137,8 +169,22 @@ def _views(config: SyntheticConfig, motion: HumanMotion, rng: np.random.Generato
         times = times[(times >= motion.times_ns[0]) & (times <= motion.times_ns[-1])]
         person = np.stack([np.interp(times, motion.times_ns, motion.root_pos[:, axis]) for axis in range(3)], axis=-1)
         poses = hand_held(rng, times / 1e9, person, CAMERA_ANGLES[index])
-        views.append(_View(f"camera_{index + 1}", times, poses, int(rng.integers(2**31))))
+        seed = int(rng.integers(2**31))
+        kept = _kept(config, index, times, motion)
+        offset_ns = round(config.clock_offset_s[index] * 1e9)
+        views.append(_View(f"camera_{index + 1}", times[kept], poses[kept], seed, offset_ns))
     return views
+
+
+def _kept(config: SyntheticConfig, index: int, times_ns: np.ndarray, motion: HumanMotion) -> np.ndarray:
+    """Return which frames (T,) of a camera are recorded; the first one always is."""
+    # Its own generator, so that a fault changes nothing else in the recording.
+    kept = np.random.default_rng([config.seed, 1 + index]).random(len(times_ns)) >= config.dropped
+    if index == config.cameras - 1:
+        start, end = motion.times_ns[0], motion.times_ns[-1]
+        kept &= times_ns <= start + config.fails_at * (end - start)
+    kept[0] = True
+    return kept
 
 
 _worker: tuple[Renderer, HumanMotion | None] | None = None
@@ -192,11 +238,13 @@ def _render(
     triangles: np.ndarray,
     colours: np.ndarray,
 ) -> Iterator[tuple[str, int, np.ndarray, bytes, np.ndarray]]:
-    """Yield every camera's frames in the order of their times."""
+    """Yield every camera's frames in the order of their stamps."""
     tasks = [
         (view.name, int(t), view.T_world_camera[i], view.seed) for view in views for i, t in enumerate(view.times_ns)
     ]
-    tasks.sort(key=lambda task: (task[1], task[0]))
+    # A recording is written in the order of its stamps.
+    ahead = {view.name: view.clock_offset_ns for view in views}
+    tasks.sort(key=lambda task: (task[1] + ahead[task[0]], task[0]))
     arguments = (config, motion, vertices, triangles, colours)
     workers = config.workers or os.cpu_count() or 1
     if workers == 1 or len(tasks) < 8:
@@ -220,6 +268,7 @@ def _write_truth(
     for view in views:
         arrays[f"{view.name}_times_ns"] = view.times_ns
         arrays[f"{view.name}_T_world_camera"] = view.T_world_camera
+        arrays[f"{view.name}_clock_offset_ns"] = np.array(view.clock_offset_ns, dtype=np.int64)
     with open(path, "wb") as file:
         np.savez_compressed(
             file,

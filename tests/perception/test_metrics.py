@@ -184,8 +184,8 @@ def person(times_ns: np.ndarray, joint_pos: np.ndarray, contact: np.ndarray | No
         joint_pos=joint_pos,
         joint_quat=np.tile(upright, (frames, len(JOINT_NAMES), 1)),
         contact_names=CONTACT_NAMES,
-        contact=np.zeros((frames, 5)) if contact is None else contact,
-        contact_pos=np.zeros((frames, 5, 3)),
+        contact=np.zeros((frames, len(CONTACT_NAMES))) if contact is None else contact,
+        contact_pos=np.zeros((frames, len(CONTACT_NAMES), 3)),
         body_model="anny",
         shape_names=("height",),
         shape=np.zeros(1),
@@ -249,7 +249,7 @@ def test_foot_slip_is_the_horizontal_speed_of_planted_ankles():
     true = pos.copy()
     pos[:, JOINT_NAMES.index("left_ankle")] += np.arange(len(times))[:, None] * (0.012, 0.016, 0.5)
     pos[:, JOINT_NAMES.index("right_ankle")] += np.arange(len(times))[:, None] * (1.0, 0, 0)
-    contact = np.zeros((len(times), 5))
+    contact = np.zeros((len(times), len(CONTACT_NAMES)))
     contact[:, 0] = 1.0
     contact[:, 2:] = 1.0
     figures = human_figures(person(times, pos), truth_of(person(times, true, contact)))

@@ -101,9 +101,9 @@ def test_truth_has_the_person_the_scene_and_the_cameras(recorded):
         "human_joint_names": (joints,),
         "human_joint_pos": (frames, joints, 3),
         "human_joint_quat": (frames, joints, 4),
-        "human_contact_names": (5,),
-        "human_contact": (frames, 5),
-        "human_contact_pos": (frames, 5, 3),
+        "human_contact_names": (8,),
+        "human_contact": (frames, 8),
+        "human_contact_pos": (frames, 8, 3),
         "human_body_model": (),
         "human_shape_names": (5,),
         "human_shape": (5,),
@@ -119,7 +119,7 @@ def test_truth_has_the_person_the_scene_and_the_cameras(recorded):
     for name in ("camera_1", "camera_2"):
         count = len(arrays[f"{name}_times_ns"])
         assert arrays[f"{name}_T_world_camera"].shape == (count, 4, 4)
-    rest = {"scene_vertices", "scene_triangles"} | {f"camera_{i}_{x}" for i in (1, 2) for x in ("times_ns", "T_world_camera")}  # fmt: skip  # noqa: E501
+    rest = {"scene_vertices", "scene_triangles"} | {f"camera_{i}_{x}" for i in (1, 2) for x in ("times_ns", "T_world_camera", "clock_offset_ns")}  # fmt: skip  # noqa: E501
     assert set(arrays) == set(shapes) | rest
     np.testing.assert_array_equal(arrays["human_joint_pos"], act(MOTION).joint_pos[:13])
 
@@ -178,6 +178,10 @@ def test_an_empty_room_and_one_camera(tmp_path):
         {"height": 8},
         {"fps": 0.0},
         {"max_seconds": 0.0},
+        {"clock_offset_s": (0.0, -0.1)},
+        {"dropped": 0.95},
+        {"fails_at": 0.0},
+        {"depth_units_per_m": 0.0},
     ],
 )
 def test_what_is_not_possible_is_said_and_leaves_nothing(values, tmp_path):
@@ -206,3 +210,46 @@ def test_from_the_command_line(recorded, tmp_path, capsys):
     assert (out / "recording.mcap").is_file()
     assert main(["record", "synthetic", "--out", str(tmp_path / "no"), "--config.cameras", "7"]) == 2
     assert "1 or 2 cameras, not 7" in capsys.readouterr().err
+
+
+def frames_of(folder: Path, name: str) -> dict[int, np.ndarray]:
+    """Depth by stamp of one camera; no pose is asked for."""
+    with RecordingReader(folder / "recording.mcap") as reader:
+        return {frame.t_ns: frame.depth for frame in reader.frames(name)}
+
+
+def test_no_poses_and_clocks_ahead_change_stamps_and_nothing_else(recorded, tmp_path):
+    """The second clock is 0.25 s ahead: every stamp of it, no depth, and the truth keeps true time."""
+    generate(changed(poses=False, clock_offset_s=(0.0, 0.25)), tmp_path / "r")
+    with RecordingReader(tmp_path / "r" / "recording.mcap") as reader:
+        assert all(frame.T_world_camera is None for name in reader.cameras for frame in reader.frames(name))
+    for name, ahead in (("camera_1", 0), ("camera_2", 250_000_000)):
+        before, after = frames_of(recorded, name), frames_of(tmp_path / "r", name)
+        assert list(after) == [t + ahead for t in before]
+        for a, b in zip(before.values(), after.values(), strict=True):
+            np.testing.assert_array_equal(a, b)
+    one, other = (np.load(folder / "truth.npz") for folder in (recorded, tmp_path / "r"))
+    np.testing.assert_array_equal(one["camera_2_times_ns"], other["camera_2_times_ns"])
+    assert other["camera_2_clock_offset_ns"] == 250_000_000 and other["camera_1_clock_offset_ns"] == 0
+
+
+def test_lost_frames_and_a_camera_that_fails(recorded, tmp_path):
+    """What is left is as it was; the last camera ends half way, the first does not."""
+    generate(changed(dropped=0.3), tmp_path / "lost")
+    generate(changed(fails_at=0.5), tmp_path / "failed")
+    for name in ("camera_1", "camera_2"):
+        whole, left = frames_of(recorded, name), frames_of(tmp_path / "lost", name)
+        assert set(left) < set(whole) and 0.3 * len(whole) < len(left) < len(whole)
+        for t, depth in left.items():
+            np.testing.assert_array_equal(depth, whole[t])
+    assert list(frames_of(tmp_path / "failed", "camera_1")) == list(frames_of(recorded, "camera_1"))
+    failed = frames_of(tmp_path / "failed", "camera_2")
+    assert list(failed) == [t for t in frames_of(recorded, "camera_2") if t <= 200_000_000]
+    assert failed
+
+
+def test_depth_in_another_unit(recorded, tmp_path):
+    """5000 units a metre, read as millimetres, are five times too far; nothing wraps round."""
+    generate(changed(depth_units_per_m=5000.0), tmp_path / "r")
+    for t, depth in frames_of(tmp_path / "r", "camera_1").items():
+        np.testing.assert_allclose(depth, 5 * frames_of(recorded, "camera_1")[t], atol=1e-3)
