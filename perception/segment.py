@@ -147,12 +147,12 @@ def _segment(
         background = cast["t_hit"].numpy()
         mask = (depth > 0) & (depth < config.max_depth_m) & (depth < background - depth_margin(depth, config.margin_m))
         points = T[:3, 3] + rays[mask] * depth[mask][:, None]
-        points = _largest(points, config.cell_m)
+        points = largest_cluster(points, config.cell_m)
         if len(points) >= config.min_points // 2:
             found[slot].append((points, T[:3, 3]))
 
 
-def _largest(points: np.ndarray, cell_m: float) -> np.ndarray:
+def largest_cluster(points: np.ndarray, cell_m: float) -> np.ndarray:
     """Return the points of the largest connected cluster, and of others a fifth its size that stand by it."""
     if len(points) < 10:
         return points[:0]

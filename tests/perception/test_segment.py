@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from perception.segment import PersonPoints, SegmentConfig, _largest, _spread, person_points
+from perception.segment import PersonPoints, SegmentConfig, _spread, largest_cluster, person_points
 from perception.static_scene import SceneConfig
 from perception.synthetic.acting import act
 from perception.synthetic.generate import body_vertices
@@ -165,14 +165,14 @@ def test_the_largest_cluster_and_what_stands_by_it():
     arm = block((0.40, -0.08, 0.8), (0.56, 0.08, 1.6))
     speck, away = block((0.40, 0.4, 0.8), (0.48, 0.48, 0.88)), block((2.0, 0, 0), (2.16, 0.16, 1.4))
     assert len(speck) < 0.2 * len(trunk) < min(len(arm), len(away)) < len(trunk)
-    kept = _largest(np.concatenate([trunk, arm, speck, away]), 0.08)
+    kept = largest_cluster(np.concatenate([trunk, arm, speck, away]), 0.08)
     assert {tuple(p) for p in kept} == {tuple(p) for p in np.concatenate([trunk, arm])}
 
 
 def test_few_or_scattered_points_are_no_cluster():
-    assert len(_largest(np.zeros((9, 3)), 0.08)) == 0
-    assert len(_largest(np.arange(60.0).reshape(20, 3), 0.08)) == 0
-    assert len(_largest(1e4 * np.random.default_rng(0).random((50, 3)), 0.08)) == 0
+    assert len(largest_cluster(np.zeros((9, 3)), 0.08)) == 0
+    assert len(largest_cluster(np.arange(60.0).reshape(20, 3), 0.08)) == 0
+    assert len(largest_cluster(1e4 * np.random.default_rng(0).random((50, 3)), 0.08)) == 0
 
 
 def test_thinning_spreads_over_space():
