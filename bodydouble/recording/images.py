@@ -86,15 +86,23 @@ def decode_depth(message: Any, limits: Limits) -> np.ndarray:
     Raises:
         ValueError: The image is damaged, too large, or of an encoding that is not supported.
     """
+    values = decode_depth_values(message, limits)
+    return mm_to_metres(values) if values.dtype == np.uint16 else _zero_invalid(values)
+
+
+def decode_depth_values(message: Any, limits: Limits) -> np.ndarray:
+    """Return the depth image (H, W) as its sender counts: uint16 (millimetres by convention) or float32 (metres).
+
+    Raises:
+        ValueError: The image is damaged, too large, or of an encoding that is not supported.
+    """
     if message.__msgtype__ == COMPRESSED_IMAGE:
         return _decode_compressed_depth(bytes(message.data), message.format, limits)
     encoding = message.encoding
     if encoding not in _DEPTH_DTYPES:
         raise ValueError(f"depth encoding {encoding!r}, expected one of {', '.join(_DEPTH_DTYPES)}")
     pixels = _raw_pixels(message, _DEPTH_DTYPES[encoding], 1, limits)[..., 0]
-    if encoding != "32FC1":
-        return mm_to_metres(pixels)
-    return _zero_invalid(pixels.astype(np.float32))
+    return pixels.astype(np.float32 if encoding == "32FC1" else np.uint16)
 
 
 def mm_to_metres(mm: np.ndarray) -> np.ndarray:
@@ -112,19 +120,21 @@ def _zero_invalid(metres: np.ndarray) -> np.ndarray:
 
 
 def _decode_compressed_depth(data: bytes, image_format: str, limits: Limits) -> np.ndarray:
-    """Decode a 16-bit PNG: plain millimetres, or as compressed_depth_image_transport writes it.
+    """Decode a 16-bit PNG: plain uint16, or as compressed_depth_image_transport writes it.
 
     That transport puts int32 format, float32 A, float32 B before the PNG; 32FC1 depth is A / (value - B).
     """
     quantised = None
     if "compressedDepth" in image_format:
+        if image_format.endswith("rvl"):
+            raise ValueError("compressedDepth of format rvl, expected png; publish it again with format png")
         if len(data) < _PNG_HEADER_BYTES:
             raise ValueError("compressedDepth without its header")
         quantised = struct.unpack_from("<ff", data, 4) if image_format.startswith("32FC1") else None
         data = data[_PNG_HEADER_BYTES:]
     values = _decode_file(data, ("PNG",), limits, "I;16").astype(np.uint16, copy=False)
     if quantised is None:
-        return mm_to_metres(values)
+        return values
     a, b = quantised
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         metres = (a / (values.astype(np.float64) - b)).astype(np.float32)

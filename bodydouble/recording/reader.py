@@ -93,6 +93,10 @@ class RecordingReader:
         """Message type by topic."""
         return {channel.topic: channel.msgtype for channel in self._index.channels.values()}
 
+    def channels(self) -> list[tuple[Channel, int]]:
+        """Return every channel as stored, whatever its encoding, and the number of its messages."""
+        return [(channel, self._index.counts.get(key, 0)) for key, channel in self._index.channels.items()]
+
     @property
     def cameras(self) -> tuple[str, ...]:
         """Names of the cameras."""

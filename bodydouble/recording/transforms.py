@@ -64,6 +64,10 @@ class TransformTree:
             if len(edge.stamps) > _MAX_STAMPS:
                 del edge.values[edge.stamps.pop(0)]
 
+    def above(self, frame: str) -> list[tuple[str, bool]]:
+        """Return the frames above `frame` up to its root, each with whether the transform to it is static."""
+        return [(edge.parent, edge.static) for edge in self._chain(frame)]
+
     def settled(self, frame: str, t_ns: int) -> bool:
         """Return whether every transform from `frame` up to its root has been seen at or after a time."""
         chain = self._chain(frame)
