@@ -1,1 +1,1 @@
-"""Optimizers as frozen dataclasses that build them."""
+"""Optimizers: a registry of configurations, Muon and its relatives, schedules, and their state as tensors."""
