@@ -78,17 +78,53 @@ def estimate_views(points: np.ndarray, valid: np.ndarray, eye: np.ndarray) -> tu
 def estimate_joints(person: PersonPoints, frames: np.ndarray) -> JointEstimates:
     """Return the joints at some of a clip's frames, all cameras together.
 
-    A joint is the mean over the cameras that agree with the most certain one, weighted by certainty.
+    A joint is the mean over the cameras that agree with the most certain one, weighted by certainty. A camera that
+    took the person's left for the right, by the most certain camera's word, is put right first.
 
     Args:
         person: The person's points.
         frames: Indices of the frames (T,).
     """
-    size = (len(frames), len(JOINT_NAMES))
-    result = JointEstimates(np.full((*size, 3), np.nan), np.full(size, np.inf))
+    views = _estimate_cameras(person, frames)
+    if not views:
+        return _nothing(len(frames))
+    views = _same_sides(views)
+    joints, scales = np.stack([view.joints for view in views]), np.stack([view.scales for view in views])
+    best = np.take_along_axis(joints, scales.argmin(axis=0)[None, ..., None], axis=0)
+    agree = np.linalg.norm(joints - best, axis=-1) < AGREE_M
+    weight = np.where(agree, 1.0 / scales**2, 0.0)
+    total = weight.sum(axis=0)
+    seen = total > 0
+    mean = (weight[..., None] * np.where(agree[..., None], joints, 0.0)).sum(axis=0)
+    total = np.where(seen, total, 1.0)
+    return JointEstimates(
+        np.where(seen[..., None], mean / total[..., None], np.nan), np.where(seen, 1.0 / np.sqrt(total), np.inf)
+    )
+
+
+def swapped_sides(found: JointEstimates) -> JointEstimates:
+    """Return the joints with left and right exchanged."""
+    return JointEstimates(found.joints[:, _OTHER_SIDE], found.scales[:, _OTHER_SIDE])
+
+
+def _other_side(name: str) -> str:
+    side, _, part = name.partition("_")
+    return {"left": f"right_{part}", "right": f"left_{part}"}.get(side, name)
+
+
+_OTHER_SIDE = [JOINT_NAMES.index(_other_side(name)) for name in JOINT_NAMES]
+
+
+def _nothing(frames: int) -> JointEstimates:
+    size = (frames, len(JOINT_NAMES))
+    return JointEstimates(np.full((*size, 3), np.nan), np.full(size, np.inf))
+
+
+def _estimate_cameras(person: PersonPoints, frames: np.ndarray) -> list[JointEstimates]:
+    """Return the joints by each frame's first camera, second camera and so on."""
     origin, points = person.origin[frames], person.points[frames]
     left = np.repeat((person.count[frames] > 0)[:, None], points.shape[1], axis=1)
-    answers: list[tuple[np.ndarray, np.ndarray]] = []
+    answers: list[JointEstimates] = []
     while left.any():
         # One camera of each frame at a time: the one of the first point that is left.
         shown = np.flatnonzero(left.any(axis=1))
@@ -96,22 +132,34 @@ def estimate_joints(person: PersonPoints, frames: np.ndarray) -> JointEstimates:
         own = left[shown] & (np.abs(origin[shown] - eye[:, None]).max(axis=-1) < 1e-9)
         left[shown] &= ~own
         enough = own.sum(axis=1) >= MIN_POINTS
-        joints = np.full((len(frames), len(JOINT_INDEX), 3), np.nan)
-        scales = np.full((len(frames), len(JOINT_INDEX)), np.inf)
+        answer = _nothing(len(frames))
         if enough.any():
-            at = shown[enough]
-            joints[at], scales[at] = estimate_views(points[at], own[enough], eye[enough])
-        answers.append((joints, scales))
-    if not answers:
-        return result
-    joints, scales = np.stack([a for a, _ in answers]), np.stack([b for _, b in answers])
-    best = np.take_along_axis(joints, scales.argmin(axis=0)[None, ..., None], axis=0)
-    agree = np.linalg.norm(joints - best, axis=-1) < AGREE_M
-    weight = np.where(agree, 1.0 / scales**2, 0.0)
-    total = weight.sum(axis=0)
-    seen = total > 0
-    mean = (weight[..., None] * np.where(agree[..., None], joints, 0.0)).sum(axis=0)
-    at = np.asarray(JOINT_INDEX)
-    result.joints[:, at] = np.where(seen[..., None], mean / np.where(seen, total, 1.0)[..., None], np.nan)
-    result.scales[:, at] = np.where(seen, 1.0 / np.sqrt(np.where(seen, total, 1.0)), np.inf)
+            at = np.ix_(shown[enough], np.asarray(JOINT_INDEX))
+            answer.joints[at], answer.scales[at] = estimate_views(points[shown[enough]], own[enough], eye[enough])
+        answers.append(answer)
+    return answers
+
+
+def _same_sides(views: list[JointEstimates]) -> list[JointEstimates]:
+    """Return the cameras' joints with left and right as each frame's most certain camera has them."""
+    certain = np.stack([np.where(np.isfinite(v.scales), 1.0 / v.scales, 0.0).sum(axis=1) for v in views]).argmax(axis=0)
+    reference = np.stack([view.joints for view in views])[certain, np.arange(len(certain))]
+    result = []
+    for view in views:
+        other = swapped_sides(view)
+        here, there = (_mean_distance(v.joints, reference) for v in (view, other))
+        wrong = there < here
+        result.append(
+            JointEstimates(
+                np.where(wrong[:, None, None], other.joints, view.joints),
+                np.where(wrong[:, None], other.scales, view.scales),
+            )
+        )
     return result
+
+
+def _mean_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the mean distance (T,) of joints (T, J, 3) that are there in both; 0 where none is."""
+    distance = np.linalg.norm(a - b, axis=-1)
+    there = np.isfinite(distance)
+    return np.where(there, distance, 0.0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
