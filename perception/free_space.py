@@ -92,7 +92,13 @@ def surface_cells(frames: Sequence[Frame], size: float, max_depth_m: float) -> t
 
 
 def sightings(
-    points: np.ndarray, frames: Sequence[Frame], margin_m: float, max_depth_m: float, growth: float = 0.008
+    points: np.ndarray,
+    frames: Sequence[Frame],
+    margin_m: float,
+    max_depth_m: float,
+    growth: float = 0.008,
+    *,
+    quiet: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return how often each point (N, 3) was seen to be free, and how often free or a surface (N,).
 
@@ -105,6 +111,7 @@ def sightings(
         margin_m: Distance behind a point at which a reading says that the point is free, m, at depth 0.
         max_depth_m: Farthest reading that is used, m.
         growth: Growth of the margin with the square of the depth, 1/m.
+        quiet: Whether no progress is shown.
     """
     free, seen = np.zeros(len(points), dtype=np.int64), np.zeros(len(points), dtype=np.int64)
     if not len(points):
@@ -120,7 +127,7 @@ def sightings(
     # numpy lets other threads run while it works on large arrays.
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         results = pool.map(look, range(len(frames)))
-        for _ in track(results, "what moves", total=len(frames), console=Console(stderr=True)):
+        for _ in track(results, "what moves", total=len(frames), console=Console(stderr=True), disable=quiet):
             pass
     return free, seen
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ class FrameSpool:
         self._image_shape, self.dtype = tuple(int(n) for n in shape), np.dtype(dtype)
         self._bytes = int(np.prod(self._image_shape)) * self.dtype.itemsize
         self._count = 0
+        self._places: np.ndarray | None = None  # of a choice of another spool's images
         try:
             self._file = tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115, it lives as long as this
         except OSError as error:
@@ -46,6 +48,8 @@ class FrameSpool:
                 f"image {self._count} is {image.dtype} {image.shape}, the images before it are {self.dtype} "
                 f"{self._image_shape}; a camera's images must not change"
             )
+        if self._places is not None:
+            raise InputError("a choice of another spool's images takes no further image; append to that spool")
         data, done = np.ascontiguousarray(image).data.cast("B"), 0
         try:
             while done < self._bytes:
@@ -53,6 +57,14 @@ class FrameSpool:
         except OSError as error:
             raise InputError(f"image {self._count} could not be written to the temporary folder: {error}") from None
         self._count += 1
+
+    def chosen(self, places: np.ndarray) -> FrameSpool:
+        """Return a spool of some of the images, by index or by mask; it reads the same file, nothing is copied."""
+        other = copy.copy(self)
+        all_places = np.arange(self._count) if self._places is None else self._places
+        other._places = all_places[places]
+        other._count = len(other._places)
+        return other
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -86,7 +98,8 @@ class FrameSpool:
         if not -self._count <= index < self._count:
             raise IndexError(f"image {index} of {self._count}")
         image = np.empty(self._image_shape, dtype=self.dtype)
-        into, start = image.data.cast("B"), (index % self._count) * self._bytes
+        place = index % self._count if self._places is None else int(self._places[index])
+        into, start = image.data.cast("B"), place * self._bytes
         done = 0
         while done < self._bytes:
             got = os.preadv(self._file.fileno(), [into[done:]], start + done)

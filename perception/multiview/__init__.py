@@ -1,0 +1,1 @@
+"""Several cameras into one world and onto one clock."""

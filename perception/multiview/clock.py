@@ -1,0 +1,195 @@
+"""Time offset of two cameras from the motion that both saw: their joints' paths must be one path.
+
+For every offset the best yaw between the two worlds follows in closed form, so that neither the offset nor the
+relative pose needs to be known before. What counts is how the joints move, each about its own mean: a shape that stays
+the same, or an error of the joint network that does, agrees at every offset and says nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.interpolate import CubicSpline
+from scipy.optimize import least_squares
+
+from perception.multiview.paths import JointPath, at_times
+from perception.multiview.yaw import best_yaw, yaw_matrix
+
+
+@dataclass(frozen=True)
+class ClockConfig:
+    """How the time offset is looked for."""
+
+    max_offset_s: float = 10.0
+    """Largest offset that is looked for, s; any is possible where the recorded stamps do not overlap at all."""
+    rate_hz: float = 20.0
+    """Rate at which paths are compared, Hz."""
+    width_s: float = 0.08
+    """Width of the bell curve that smooths the paths, s."""
+    min_overlap_s: float = 2.0
+    """Shortest time that both cameras must have seen the person, s."""
+    independent_s: float = 0.25
+    """Time after which the paths' errors are independent, s."""
+    min_gain: float = 15.0
+    """Log likelihood that the best offset must gain over no relation at all."""
+    min_margin: float = 6.0
+    """Log likelihood that it must gain over any offset that is more than `apart_s` away."""
+    apart_s: float = 0.6
+    """Offsets that are farther apart than this compete, s."""
+
+
+@dataclass(frozen=True)
+class ClockCandidate:
+    """One possible offset."""
+
+    offset_s: float
+    """Second camera's stamp minus the first's at the same moment, s."""
+    yaw: float
+    """Turn that takes the first camera's world to the second's, rad."""
+    gain: float
+    """Log likelihood over no relation."""
+    correlation: float
+    """Correlation of the two motions, -1 to 1."""
+    overlap_s: float
+    """Time that both saw the person, s."""
+
+
+def clock_candidates(
+    first: JointPath, second: JointPath, config: ClockConfig, count: int = 5, *, yaw: float | None = None
+) -> list[ClockCandidate]:
+    """Return the best offsets, best first, none within `apart_s` of a better one.
+
+    With paths x and y about their means over the overlap of n independent moments, and r = 2 <y, R x> / (|x|^2 +
+    |y|^2), an offset gains -n/2 log(1 - r^2): a long overlap counts more than a short one that fits as well.
+
+    Args:
+        first: Joints that the first camera saw.
+        second: Joints that the second camera saw.
+        config: Settings.
+        count: Most offsets to return.
+        yaw: Turn from the first world to the second, rad, where it is known.
+    """
+    period = 1.0 / config.rate_hz
+    a, start_a = _grid(first, period, config.width_s)
+    b, start_b = _grid(second, period, config.width_s)
+    weight = 1.0 / (np.median(first.scales, axis=0) ** 2 + np.median(second.scales, axis=0) ** 2)
+    weight /= weight.sum()
+    shifts = np.arange(-len(a) + 1, len(b))
+    offsets = start_b - start_a + shifts * period
+    possible = np.abs(offsets) <= config.max_offset_s + 0.5 * period
+    if first.times_s[0] > second.times_s[-1] or second.times_s[0] > first.times_s[-1]:
+        possible[:] = True
+    found = [
+        _compare(a, b, int(shift), float(offset), weight, config, yaw)
+        for shift, offset in zip(shifts[possible], offsets[possible], strict=True)
+    ]
+    gains = np.array([-np.inf if one is None else one.gain for one in found])
+    best: list[ClockCandidate] = []
+    while len(best) < count and len(gains) and np.isfinite(gains.max()):
+        top = int(gains.argmax())
+        one = found[top]
+        assert one is not None
+        peaked = 0 < top < len(gains) - 1 and np.isfinite(gains[[top - 1, top + 1]]).all()
+        part = _parabola(gains[top - 1 : top + 2]) if peaked else 0.0
+        # A side of a higher peak that was taken already is no peak of its own.
+        if all(abs(one.offset_s - other.offset_s) > config.apart_s for other in best) and peaked:
+            moved = ClockCandidate(one.offset_s + part * period, one.yaw, one.gain, one.correlation, one.overlap_s)
+            best.append(moved)
+        gains[top] = -np.inf
+    return best
+
+
+def determined(candidates: list[ClockCandidate], config: ClockConfig) -> bool:
+    """Return whether the motion tells the best offset from no relation and from all others."""
+    if not candidates or candidates[0].gain < config.min_gain or candidates[0].correlation < 0.5:
+        return False
+    return len(candidates) == 1 or candidates[0].gain - candidates[1].gain >= config.min_margin
+
+
+def refine_clock(
+    first: JointPath, second: JointPath, offset_s: float, yaw: float, config: ClockConfig, *, fix_yaw: bool
+) -> tuple[float, float]:
+    """Return offset in s and yaw in rad that bring the two paths together best, to a fraction of a frame.
+
+    Robust least squares over the offset, the yaw and one constant shift per joint, which takes up what the joint
+    network sees differently from each side.
+
+    Args:
+        first: Joints that the first camera saw.
+        second: Joints that the second camera saw.
+        offset_s: Offset to start from, s.
+        yaw: Yaw to start from, rad.
+        config: Settings.
+        fix_yaw: Whether the yaw is known already.
+    """
+    period = 0.5 / config.rate_hz
+    grid = np.arange(second.times_s[0], second.times_s[-1], period)
+    y = at_times(second, grid, config.width_s)
+    low, high = first.times_s[0], first.times_s[-1]
+    fine = np.arange(low, high, period)
+    x = at_times(first, fine, config.width_s)
+    known = np.isfinite(x).all(axis=(1, 2))
+    spline = CubicSpline(fine[known], x[known])
+    scale = np.sqrt(np.median(first.scales, axis=0) ** 2 + np.median(second.scales, axis=0) ** 2)
+    # Times of the second camera at which both know the person, wherever within 0.2 s the offset ends.
+    ask = grid - offset_s
+    gap = np.interp(ask, fine, (~known).astype(float), left=1.0, right=1.0)
+    near_gap = np.convolve(gap > 0, np.ones(2 * round(0.2 / period) + 1), mode="same") > 0
+    used = np.isfinite(y).all(axis=(1, 2)) & ~near_gap
+    grid, y = grid[used], y[used]
+
+    def residual(unknown: np.ndarray) -> np.ndarray:
+        turned = spline(grid - unknown[0]) @ yaw_matrix(yaw if fix_yaw else unknown[1]).T
+        apart = y - turned
+        apart -= np.median(apart, axis=0)
+        return (apart / np.maximum(scale, 0.01)[:, None]).ravel()
+
+    if len(grid) < 10:
+        return offset_s, yaw
+    start = np.array([offset_s]) if fix_yaw else np.array([offset_s, yaw])
+    result = least_squares(residual, start, loss="soft_l1", f_scale=2.0, x_scale=0.01, diff_step=1e-4)
+    found = result.x
+    if abs(found[0] - offset_s) > 0.2:
+        return offset_s, yaw
+    return float(found[0]), yaw if fix_yaw else float(found[1])
+
+
+def _grid(path: JointPath, period: float, width_s: float) -> tuple[np.ndarray, float]:
+    """Return the joints (T, J, 3) at even times, NaN in gaps, and the first time."""
+    start = float(path.times_s[0])
+    return at_times(path, start + period * np.arange(round((path.times_s[-1] - start) / period) + 1), width_s), start
+
+
+def _compare(
+    a: np.ndarray, b: np.ndarray, shift: int, offset: float, weight: np.ndarray, config: ClockConfig, yaw: float | None
+) -> ClockCandidate | None:
+    """Return how well b, `shift` samples on, repeats a; None where they overlap too little."""
+    first = max(0, -shift)
+    count = min(len(a) - first, len(b) - first - shift)
+    if count < config.min_overlap_s * config.rate_hz:
+        return None
+    x, y = a[first : first + count], b[first + shift : first + shift + count]
+    both = np.isfinite(x).all(axis=(1, 2)) & np.isfinite(y).all(axis=(1, 2))
+    overlap_s = both.sum() / config.rate_hz
+    if overlap_s < config.min_overlap_s:
+        return None
+    x, y = x[both], y[both]
+    mean_x, mean_y = x.mean(axis=0), y.mean(axis=0)
+    dx, dy = x - mean_x, y - mean_y
+    moving = np.einsum("tji,tjk,j->ik", dy, dx, weight)
+    shape_x, shape_y = mean_x - weight @ mean_x, mean_y - weight @ mean_y
+    # The yaw comes from the moving and the constant part together.
+    turn = float(best_yaw(moving + len(x) * np.einsum("ji,jk,j->ik", shape_y, shape_x, weight))) if yaw is None else yaw
+    energy = np.einsum("tji,tji,j->", dx, dx, weight) + np.einsum("tji,tji,j->", dy, dy, weight)
+    correlation = 2 * float(np.einsum("ik,ik->", moving, yaw_matrix(turn))) / max(float(energy), 1e-12)
+    correlation = float(np.clip(correlation, -1, 1 - 1e-9))
+    moments = overlap_s / config.independent_s
+    gain = -0.5 * moments * float(np.log1p(-(max(correlation, 0.0) ** 2)))
+    return ClockCandidate(offset, turn, gain, correlation, overlap_s)
+
+
+def _parabola(values: np.ndarray) -> float:
+    """Return where the top of the parabola through three even samples is, in samples from the middle one."""
+    bend = values[0] - 2 * values[1] + values[2]
+    return float(np.clip(0.5 * (values[0] - values[2]) / bend, -0.5, 0.5)) if bend < 0 else 0.0

@@ -1,0 +1,160 @@
+"""Two cameras: their clocks' offset and their relative pose, from the person's motion and from the static scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bodydouble.frames import make_se3, se3_inverse
+from perception.multiview.agreement import Agreement, agreement
+from perception.multiview.clock import ClockConfig, clock_candidates, determined, refine_clock
+from perception.multiview.paths import JointPath, at_times
+from perception.multiview.refine import Link, RefineConfig, refine_poses
+from perception.multiview.scene_search import scene_candidates
+from perception.multiview.sketch import Sketch
+from perception.multiview.yaw import yaw_alignment, yaw_matrix
+
+
+@dataclass(frozen=True)
+class PairConfig:
+    """How two cameras are brought together."""
+
+    clock: ClockConfig = field(default_factory=ClockConfig)
+    """The time offset."""
+    refine: RefineConfig = field(default_factory=RefineConfig)
+    """The last refinement."""
+    coarse: RefineConfig = field(default_factory=lambda: RefineConfig(points=1500, reach_m=(0.5, 0.3, 0.2, 0.15)))
+    """The refinement of each guess before it is judged."""
+    scene_guesses: int = 6
+    """Guesses of the relative pose from the static scenes."""
+    min_score: float = 0.15
+    """Score below which two cameras share nothing."""
+    min_margin: float = 0.1
+    """Score by which the best pose must beat any other."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What is known of two cameras."""
+
+    T_a_b: np.ndarray
+    """Takes the second camera's world to the first's (4, 4)."""
+    offset_s: float
+    """Second camera's stamp minus the first's at the same moment, s; 0 where the motion does not tell."""
+    timed: bool
+    """Whether the motion tells the offset."""
+    agreement: Agreement
+    """How well the two fit together."""
+    margin: float
+    """Score over the next best pose that is another one."""
+    clock_gain: float
+    """Log likelihood of the offset over no relation; 0 where no common motion was seen."""
+    clock_margin: float
+    """Log likelihood of the offset over the next best one."""
+
+    def linked(self, config: PairConfig) -> bool:
+        """Return whether the two cameras share enough to be put into one world."""
+        return self.agreement.score >= config.min_score
+
+
+def place_pair(
+    a: Sketch, b: Sketch, config: PairConfig, *, keep_clocks: bool = False, known: np.ndarray | None = None
+) -> Pair:
+    """Return the relation of two cameras.
+
+    Guesses of the relative pose come from the person's path, for each possible offset of the clocks, and from the
+    scenes. Each is refined a little and judged by surfaces that coincide, free space and the person's place.
+
+    Args:
+        a: First sketch.
+        b: Second sketch.
+        config: Settings.
+        keep_clocks: Whether the recorded stamps are right.
+        known: T_a_b (4, 4) where it is known already.
+    """
+    offset, gain, clock_margin, timed = 0.0, 0.0, 0.0, keep_clocks
+    if a.path is not None and b.path is not None and not keep_clocks:
+        yaw = None if known is None else float(np.arctan2(known[0, 1], known[0, 0]))
+        found = clock_candidates(a.path, b.path, config.clock, yaw=yaw)
+        timed = determined(found, config.clock)
+        if found:
+            gain = found[0].gain
+            clock_margin = gain - (found[1].gain if len(found) > 1 else 0.0)
+        if timed:
+            offset, _ = refine_clock(
+                a.path, b.path, found[0].offset_s, found[0].yaw, config.clock, fix_yaw=known is not None
+            )
+    if known is not None:
+        return Pair(known, offset, timed, agreement(a, b, known, offset), 1.0, gain, clock_margin)
+    guesses = scene_candidates(a, b, config.scene_guesses)
+    guess = person_guess(a.path, b.path, offset, config.clock.width_s)
+    guesses = guesses if guess is None else [guess, *guesses]
+    link = [Link(0, 1, offset if timed else None)]
+    judged: list[tuple[Agreement, np.ndarray]] = []
+    for start in guesses:
+        T = refine_poses([a, b], [np.eye(4), start], link, [0], config.coarse)[1]
+        judged.append((agreement(a, b, T, offset), T))
+    judged.sort(key=lambda one: -one[0].score)
+    best, T_best = judged[0]
+    others = [other.score for other, T in judged[1:] if _apart(T, T_best, b)]
+    margin = best.score - max(others, default=0.0)
+    T = refine_poses([a, b], [np.eye(4), T_best], link, [0], config.refine)[1]
+    return Pair(T, offset, timed, agreement(a, b, T, offset), margin, gain, clock_margin)
+
+
+def person_guess(a: JointPath | None, b: JointPath | None, offset_s: float, width_s: float) -> np.ndarray | None:
+    """Return T_a_b (4, 4), upright, that brings the joints of both together; None where they were not seen together."""
+    if a is None or b is None:
+        return None
+    seen = at_times(a, b.times_s - offset_s, width_s)
+    both = np.isfinite(seen).all(axis=-1)
+    if np.asarray(both.any(axis=-1)).sum() < 5:
+        return None
+    weight = np.ones(int(both.sum()))
+    source, target = b.joints[both], seen[both]
+    for _ in range(6):
+        _, yaw, shift = yaw_alignment(source, target, weight)
+        apart = np.linalg.norm(source @ yaw_matrix(yaw).T + shift - target, axis=1)
+        weight = 1.0 / (1.0 + (apart / 0.1) ** 2)
+    return make_se3(yaw_matrix(yaw), shift)
+
+
+def refined_offset(a: Sketch, b: Sketch, T_a_b: np.ndarray, offset_s: float, config: PairConfig) -> float:
+    """Return the clocks' offset in s again, now that the relative pose is known."""
+    if a.path is None or b.path is None:
+        return offset_s
+    return refine_clock(a.path, b.path.transformed(T_a_b), offset_s, 0.0, config.clock, fix_yaw=True)[0]
+
+
+def _apart(T: np.ndarray, other: np.ndarray, b: Sketch) -> bool:
+    """Return whether two poses put the scene b at different places."""
+    middle = b.points.mean(axis=0)
+    moved = (T @ se3_inverse(other))[:3, :3]
+    turn = np.arccos(np.clip((np.trace(moved) - 1) / 2, -1, 1))
+    shift = (T[:3, :3] @ middle + T[:3, 3]) - (other[:3, :3] @ middle + other[:3, 3])
+    return bool(turn > np.deg2rad(10) or np.linalg.norm(shift) > 0.3)
+
+
+def spanning_tree(count: int, weights: dict[tuple[int, int], float]) -> list[tuple[int, int]]:
+    """Return the edges of a forest that has the greatest weight (Kruskal 1956)."""
+    part = list(range(count))
+    edges = []
+    for (a, b), _ in sorted(weights.items(), key=lambda item: -item[1]):
+        if part[a] != part[b]:
+            old, new = part[b], part[a]
+            part = [new if one == old else one for one in part]
+            edges.append((a, b))
+    return edges
+
+
+def reached(start: Sequence[int], edges: Sequence[tuple[int, int]]) -> list[int]:
+    """Return the nodes that edges connect with the start, the start first."""
+    found = list(start)
+    for node in found:
+        for a, b in edges:
+            other = b if a == node else a if b == node else None
+            if other is not None and other not in found:
+                found.append(other)
+    return found

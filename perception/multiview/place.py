@@ -1,0 +1,267 @@
+"""Placement: one, two or more cameras into one upright world and onto one clock."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+
+from bodydouble.errors import InputError
+from bodydouble.frames import se3_inverse
+from perception.multiview.pair import Pair, PairConfig, place_pair, reached, refined_offset, spanning_tree
+from perception.multiview.refine import Link, refine_poses
+from perception.multiview.sketch import Sketch, SketchConfig, sketch_view
+from perception.spool import FrameSpool
+from perception.views import View
+
+
+@dataclass(frozen=True)
+class PlaceConfig:
+    """How cameras are brought into one world and onto one clock."""
+
+    synchronise: Literal["auto", "always", "never"] = "auto"
+    """Whether the clocks' offsets are looked for: auto does so where a camera has no recorded poses."""
+    sketch: SketchConfig = field(default_factory=SketchConfig)
+    """The coarse picture of each camera."""
+    pair: PairConfig = field(default_factory=PairConfig)
+    """The relation of two cameras."""
+
+
+@dataclass(frozen=True)
+class PlacedViews:
+    """Cameras in one world, Z up, and on the first one's clock."""
+
+    views: tuple[View, ...]
+    """The cameras that could be placed; their times are on the common clock."""
+    clock_offset_ns: dict[str, int]
+    """Recorded stamp minus common time of each camera, ns; 0 for the first."""
+    warnings: tuple[str, ...]
+    """What the user should know."""
+    figures: dict[str, float]
+    """How sure offsets and poses are: gains, margins and scores, the least of all pairs that were used."""
+
+
+def place_views(
+    views: Sequence[View], config: PlaceConfig | None = None, *, common: Collection[str] = ()
+) -> PlacedViews:
+    """Bring cameras into one world and onto one clock.
+
+    The world is that of the cameras in `common`; without any it is the first camera's. Cameras that share nothing with
+    the others are left out, with a warning; the part with the most frames is kept.
+
+    Args:
+        views: The cameras, each with poses in an upright world (Z up, floor at z = 0). Frames without a pose are left
+            out.
+        config: Settings.
+        common: Names of the cameras whose poses are in one world already, as recorded; these stay as they are.
+
+    Raises:
+        InputError: No frame of any camera has a pose, or there is no colour or no surface to build a scene from.
+    """
+    config = config or PlaceConfig()
+    warnings: list[str] = []
+    views = with_poses_only(views, warnings)
+    keep_clocks = config.synchronise == "never"
+    ask_all = config.synchronise == "always"
+    fixed = [index for index, view in enumerate(views) if view.name in common]
+    if len(views) == 1 or (len(fixed) == len(views) and not ask_all):
+        return PlacedViews(tuple(views), {view.name: 0 for view in views}, tuple(warnings), {})
+    origin = min(int(view.times_ns[0]) for view in views)
+    sketches = [sketch_view(view, config.sketch, origin) for view in views]
+    _tell_of_persons(sketches, warnings)
+    pairs = {
+        (a, b): place_pair(
+            sketches[a], sketches[b], config.pair,
+            keep_clocks=keep_clocks or (a in fixed and b in fixed and not ask_all),
+            known=np.eye(4) if a in fixed and b in fixed else None,
+        )
+        for a, b in combinations(range(len(views)), 2)
+    }  # fmt: skip
+    kept, edges = _largest_part(views, pairs, fixed, config, warnings)
+    poses = _chained(len(views), kept, pairs, edges, fixed)
+    offsets = _offsets(len(views), kept, pairs, edges)
+    used = {edge: pairs[edge] for edge in pairs if edge[0] in kept and edge[1] in kept}
+    links = [
+        Link(a, b, offsets[b] - offsets[a] if pair.timed else None)
+        for (a, b), pair in used.items()
+        if pair.linked(config.pair)
+    ]
+    poses = refine_poses(sketches, poses, links, fixed or kept[:1], config.pair.refine)
+    offsets = _final_offsets(sketches, poses, offsets, used, edges, kept, config)
+    _tell_of_doubts(sketches, used, edges, fixed, config, warnings)
+    placed, clock = [], {}
+    for index in sorted(kept):
+        view, offset_ns = views[index], round((offsets[index] - offsets[min(kept)]) * 1e9)
+        clock[view.name] = offset_ns
+        placed.append(
+            dataclasses.replace(
+                view, T_world_camera=poses[index] @ view.T_world_camera, times_ns=view.times_ns - offset_ns
+            )
+        )
+    return PlacedViews(tuple(placed), clock, tuple(warnings), _figures([pairs[edge] for edge in edges], config))
+
+
+def with_poses_only(views: Sequence[View], warnings: list[str]) -> list[View]:
+    """Return the views without frames that have no pose, and say how many these were.
+
+    Raises:
+        InputError: No frame of any camera has a pose.
+    """
+    kept = []
+    for view in views:
+        posed = np.asarray(np.isfinite(view.T_world_camera).all(axis=(1, 2)))
+        if posed.all():
+            kept.append(view)
+            continue
+        missing, count = int((~posed).sum()), len(posed)
+        if not posed.any():
+            warnings.append(f"camera {view.name} has no pose in any frame; it is left out")
+            continue
+        warnings.append(f"camera {view.name}: {missing} of {count} frames have no pose and are left out")
+        kept.append(chosen_frames(view, posed))
+    if not kept:
+        names = ", ".join(view.name for view in views)
+        raise InputError(f"no frame of {names} has a pose; record more of the room, slower, or record poses on /tf")
+    return kept
+
+
+def chosen_frames(view: View, chosen: np.ndarray) -> View:
+    """Return a view of some frames, by a mask (F,); spooled images are not copied."""
+    return dataclasses.replace(
+        view,
+        times_ns=view.times_ns[chosen],
+        T_world_camera=view.T_world_camera[chosen],
+        depth_mm=view.depth_mm.chosen(chosen) if isinstance(view.depth_mm, FrameSpool) else view.depth_mm[chosen],
+        color=[color for color, keep in zip(view.color, chosen, strict=True) if keep],
+        gray=None if view.gray is None else view.gray.chosen(chosen),
+    )
+
+
+def _largest_part(
+    views: Sequence[View], pairs: dict[tuple[int, int], Pair], fixed: Sequence[int], config: PlaceConfig,
+    warnings: list[str],
+) -> tuple[list[int], list[tuple[int, int]]]:  # fmt: skip
+    """Return the cameras of the part with the most frames, and the pairs that hold it together."""
+    weights = {
+        edge: pair.agreement.score + pair.margin + (10.0 if edge[0] in fixed and edge[1] in fixed else 0.0)
+        for edge, pair in pairs.items()
+        if pair.linked(config.pair) or (edge[0] in fixed and edge[1] in fixed)
+    }
+    edges = spanning_tree(len(views), weights)
+    parts: list[list[int]] = []
+    for index in range(len(views)):
+        if not any(index in part for part in parts):
+            parts.append(reached([index], edges))
+    parts.sort(key=lambda part: -sum(len(views[index].times_ns) for index in part))
+    for part in parts[1:]:
+        names = ", ".join(views[index].name for index in sorted(part))
+        main = ", ".join(views[index].name for index in sorted(parts[0]))
+        warnings.append(
+            f"camera {names} shares no surface and no motion with {main}: it cannot be put into the same world and is "
+            "left out; record so that both see the same part of the room and the person"
+        )
+    kept = sorted(parts[0])
+    return kept, [edge for edge in edges if edge[0] in kept]
+
+
+def _chained(
+    count: int, kept: Sequence[int], pairs: dict[tuple[int, int], Pair], edges: Sequence[tuple[int, int]],
+    fixed: Sequence[int],
+) -> list[np.ndarray]:  # fmt: skip
+    """Return T_world_view (4, 4) of each view along the edges, from the first fixed one on."""
+    poses: list[np.ndarray] = [np.eye(4) for _ in range(count)]
+    root = next((index for index in kept if index in fixed), kept[0])
+    done = [root]
+    for node in reached([root], edges)[1:]:
+        a, b = next(edge for edge in edges if node in edge and (edge[0] in done or edge[1] in done))
+        T = pairs[a, b].T_a_b
+        poses[node] = poses[a] @ T if node == b else poses[b] @ se3_inverse(T)
+        done.append(node)
+    for index in fixed:
+        poses[index] = np.eye(4)
+    return poses
+
+
+def _offsets(
+    count: int, kept: Sequence[int], pairs: dict[tuple[int, int], Pair], edges: Sequence[tuple[int, int]]
+) -> np.ndarray:
+    """Return each camera's stamp minus the first's (V,), s, along the edges."""
+    offsets = np.zeros(count)
+    done = [kept[0]]
+    for node in reached([kept[0]], edges)[1:]:
+        a, b = next(edge for edge in edges if node in edge and (edge[0] in done or edge[1] in done))
+        step = pairs[a, b].offset_s
+        offsets[node] = offsets[a] + step if node == b else offsets[b] - step
+        done.append(node)
+    return offsets
+
+
+def _final_offsets(
+    sketches: Sequence[Sketch], poses: Sequence[np.ndarray], offsets: np.ndarray,
+    pairs: dict[tuple[int, int], Pair], edges: Sequence[tuple[int, int]], kept: Sequence[int], config: PlaceConfig,
+) -> np.ndarray:  # fmt: skip
+    """Return the offsets (V,), s, again, with the poses known: least squares over all pairs whose motion tells."""
+    rows, values = [], []
+    for (a, b), pair in pairs.items():
+        row = np.zeros(len(sketches))
+        row[b], row[a] = 1.0, -1.0
+        if pair.timed and pair.clock_gain > 0:
+            step = refined_offset(
+                sketches[a], sketches[b], se3_inverse(poses[a]) @ poses[b], offsets[b] - offsets[a], config.pair
+            )
+            rows.append(row)
+            values.append(step)
+        elif (a, b) in edges:
+            # Nothing is known better than the stamps; a hair's weight, so that any measured way round wins.
+            rows.append(1e-6 * row)
+            values.append(1e-6 * (offsets[b] - offsets[a]))
+    anchor = np.zeros(len(sketches))
+    anchor[kept[0]] = 1.0
+    solution = np.linalg.lstsq(np.stack([*rows, anchor]), np.array([*values, 0.0]), rcond=1e-12)[0]
+    return solution
+
+
+def _tell_of_persons(sketches: Sequence[Sketch], warnings: list[str]) -> None:
+    nobody = [sketch.name for sketch in sketches if sketch.path is None]
+    if len(nobody) == len(sketches):
+        warnings.append("nobody moves before any camera: the cameras are placed by the scene alone")
+    elif nobody:
+        warnings.append(f"camera {', '.join(nobody)} sees nobody move: it is placed by the scene alone")
+
+
+def _tell_of_doubts(
+    sketches: Sequence[Sketch], pairs: dict[tuple[int, int], Pair], edges: Sequence[tuple[int, int]],
+    fixed: Sequence[int], config: PlaceConfig, warnings: list[str],
+) -> None:  # fmt: skip
+    for a, b in edges:
+        pair, names = pairs[a, b], f"cameras {sketches[a].name} and {sketches[b].name}"
+        if pair.margin < config.pair.min_margin and not (a in fixed and b in fixed):
+            warnings.append(
+                f"{names}: another relative pose fits almost as well (score {pair.agreement.score:.2f}, margin "
+                f"{pair.margin:.2f}); check the scene, or record more of the room and a walk that both see"
+            )
+        if not pair.timed:
+            why = (
+                f"the person's motion does not tell it (gain {pair.clock_gain:.1f}, margin {pair.clock_margin:.1f})"
+                if sketches[a].path is not None and sketches[b].path is not None
+                else "they do not both see somebody move"
+            )
+            warnings.append(f"{names}: the offset of their clocks is unknown, {why}; the recorded stamps are used")
+
+
+def _figures(pairs: Sequence[Pair], config: PlaceConfig) -> dict[str, float]:
+    if not pairs:
+        return {}
+    figures = {
+        "place_score": min(pair.agreement.score for pair in pairs),
+        "place_margin": min(pair.margin for pair in pairs),
+        "place_conflict": max(pair.agreement.conflict for pair in pairs),
+    }
+    if config.synchronise != "never":
+        figures["clock_gain"] = min(pair.clock_gain for pair in pairs)
+        figures["clock_margin"] = min(pair.clock_margin for pair in pairs)
+    return figures
