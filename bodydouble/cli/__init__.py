@@ -10,7 +10,10 @@ from bodydouble.errors import BodydoubleError
 
 COMMANDS = {
     "record": ("bodydouble.cli.record", "record RGB-D cameras over ROS 2, or make a synthetic recording"),
-    "import": ("bodydouble.cli.import_recording", "turn a TUM, 7-Scenes or Record3D recording into ours"),
+    "import": (
+        "bodydouble.cli.import_recording",
+        "turn a ROS bag, MCAP, TUM, 7-Scenes or Record3D recording into ours",
+    ),
     "reconstruct": ("bodydouble.cli.reconstruct", "recording -> scene mesh and body motion in metres"),
     "stage": ("bodydouble.cli.stage", "reconstruction -> MuJoCo stage and reference motion for a robot"),
     "train": ("bodydouble.cli.train", "train or fine-tune a policy on a stage"),

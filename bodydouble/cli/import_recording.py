@@ -1,4 +1,4 @@
-"""`bodydouble import tum|7scenes|record3d|folder`."""
+"""`bodydouble import rosbag|mcap|tum|7scenes|record3d|folder`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,8 +8,35 @@ from bodydouble.cli.options import choose, parse
 
 def main(argv: list[str]) -> int:
     """Run `bodydouble import`."""
-    actions = {"tum": _tum, "7scenes": _sevenscenes, "record3d": _record3d, "folder": _folder}
+    actions = {
+        "rosbag": _rosbag,
+        "mcap": _rosbag,
+        "tum": _tum,
+        "7scenes": _sevenscenes,
+        "record3d": _record3d,
+        "folder": _folder,
+    }
     return choose("import", actions, argv)
+
+
+def _rosbag(argv: list[str]) -> int:
+    """Run `import rosbag` or `import mcap`: what the source is, is told by its content."""
+    from perception.importers.rosbag import RosbagConfig, import_rosbag
+
+    @dataclass(frozen=True)
+    class Options:
+        source: Path
+        """A rosbag2 folder (sqlite3 or MCAP), one of its storage files, or an MCAP file of others."""
+        out: Path
+        """Recording to write, e.g. recording.mcap."""
+        config: RosbagConfig = field(default_factory=RosbagConfig)
+        """Options of the import."""
+
+    options = parse(
+        Options, argv, prog="import rosbag", description="rosbag2 or MCAP with RGB-D topics -> recording; needs no ROS."
+    )
+    print(import_rosbag(options.source, options.out, options.config))
+    return 0
 
 
 def _tum(argv: list[str]) -> int:

@@ -39,8 +39,8 @@ class TransformTree:
         self._max_gap_ns = max_gap_ns
         self._edges: dict[str, _Edge] = {}
 
-    def add(self, message: Any, static: bool) -> None:
-        """Take in a TFMessage.
+    def add(self, message: Any, static: bool, t_ns: int | None = None) -> None:
+        """Take in a TFMessage, at its own stamps or at a given time.
 
         Raises:
             ValueError: A transform is not finite, has no orientation, or there are too many frames.
@@ -57,7 +57,7 @@ class TransformTree:
                 edge = self._edges[child] = _Edge(parent, static)
                 if len(self._edges) > _MAX_FRAMES:
                     raise ValueError(f"more than {_MAX_FRAMES} frames")
-            stamp = 0 if static else stamp_ns(item.header.stamp)
+            stamp = 0 if static else stamp_ns(item.header.stamp) if t_ns is None else t_ns
             if stamp not in edge.values:
                 insort(edge.stamps, stamp)
             edge.values[stamp] = translation, quat / norm
@@ -67,6 +67,11 @@ class TransformTree:
     def above(self, frame: str) -> list[tuple[str, bool]]:
         """Return the frames above `frame` up to its root, each with whether the transform to it is static."""
         return [(edge.parent, edge.static) for edge in self._chain(frame)]
+
+    def static(self, frame: str) -> np.ndarray:
+        """Return T_parent_frame (4, 4) of a frame whose transform never changes."""
+        translation, quat = self._edges[frame].values[0]
+        return make_se3(quat_to_matrix(quat), translation)
 
     def settled(self, frame: str, t_ns: int) -> bool:
         """Return whether every transform from `frame` up to its root has been seen at or after a time."""

@@ -225,22 +225,17 @@ class RecordingWriter:
         Raises:
             InputError: The matrix is no rigid transform (rotation off by more than 1e-3).
         """
-        T = np.asarray(T_world_camera, np.float64)
-        if T.shape != (4, 4) or not np.isfinite(T).all() or not np.array_equal(T[3], [0, 0, 0, 1]):
-            raise InputError(f"pose of {camera}: expected a finite (4, 4) transform with last row 0 0 0 1")
-        rotation = fix_rotation(T[:3, :3])
-        if np.abs(rotation - T[:3, :3]).max() > _ROTATION_TOLERANCE:
-            raise InputError(f"pose of {camera}: its 3x3 part is no rotation; re-orthonormalise it first")
-        xyzw = xyzw_from_wxyz(quat_from_matrix(rotation))
-        transform = {
-            "header": messages.header(_check_time(t_ns), WORLD_FRAME),
-            "child_frame_id": optical_frame(camera),
-            "transform": {
-                "translation": dict(zip("xyz", T[:3, 3].tolist(), strict=True)),
-                "rotation": dict(zip("xyzw", xyzw.tolist(), strict=True)),
-            },
-        }
+        transform = _transform(WORLD_FRAME, optical_frame(camera), T_world_camera, t_ns)
         self.write("/tf", messages.TF_MESSAGE, {"transforms": [transform]}, t_ns)
+
+    def write_static_transform(self, parent: str, child: str, T_parent_child: np.ndarray, t_ns: int) -> None:
+        """Write a transform (4, 4) that never changes, on /tf_static: where a sensor is mounted.
+
+        Raises:
+            InputError: The matrix is no rigid transform (rotation off by more than 1e-3).
+        """
+        transform = _transform(parent, child, T_parent_child, t_ns)
+        self.write("/tf_static", messages.TF_MESSAGE, {"transforms": [transform]}, t_ns)
 
     def write_metadata(self, name: str, data: Mapping[str, str]) -> None:
         """Write a named record of texts: provenance and the like.
@@ -288,6 +283,25 @@ class RecordingWriter:
             self._channels[topic, name] = channel
         self._channels[topic, msgtype] = channel
         return channel
+
+
+def _transform(parent: str, child: str, T_parent_child: np.ndarray, t_ns: int) -> dict[str, Any]:
+    """Return the fields of a TransformStamped."""
+    T = np.asarray(T_parent_child, np.float64)
+    if T.shape != (4, 4) or not np.isfinite(T).all() or not np.array_equal(T[3], [0, 0, 0, 1]):
+        raise InputError(f"pose of {child}: expected a finite (4, 4) transform with last row 0 0 0 1")
+    rotation = fix_rotation(T[:3, :3])
+    if np.abs(rotation - T[:3, :3]).max() > _ROTATION_TOLERANCE:
+        raise InputError(f"pose of {child}: its 3x3 part is no rotation; re-orthonormalise it first")
+    xyzw = xyzw_from_wxyz(quat_from_matrix(rotation))
+    return {
+        "header": messages.header(_check_time(t_ns), parent),
+        "child_frame_id": child,
+        "transform": {
+            "translation": dict(zip("xyz", T[:3, 3].tolist(), strict=True)),
+            "rotation": dict(zip("xyzw", xyzw.tolist(), strict=True)),
+        },
+    }
 
 
 def sync_file(file: BinaryIO) -> None:

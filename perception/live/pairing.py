@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, NamedTuple, TypeVar
 
 Payload = TypeVar("Payload")
@@ -26,11 +26,13 @@ class Pairing(Generic[Payload]):
     Args:
         slop_ns: Farthest distance of the stamps of a pair, ns.
         waiting: Most images of a kind that wait; the oldest is dropped beyond it.
+        alone: Called with stamp and image of each depth image without a colour image in reach.
     """
 
-    def __init__(self, slop_ns: int, waiting: int) -> None:
+    def __init__(self, slop_ns: int, waiting: int, alone: Callable[[int, Payload], None] | None = None) -> None:
         self._slop_ns = slop_ns
         self._waiting = waiting
+        self._alone = alone
         self._depth: deque[tuple[int, Payload]] = deque()
         self._color: deque[tuple[int, Payload]] = deque()
         self.paired = 0
@@ -45,7 +47,7 @@ class Pairing(Generic[Payload]):
         if not self._depth or t_ns > self._depth[-1][0]:
             self._depth.append((t_ns, image))
         else:
-            self.dropped_depth += 1
+            self.dropped_depth += 1  # a stamp that goes back is no image of its own
         yield from self._ready()
 
     def add_color(self, t_ns: int, image: Payload) -> Iterator[Pair[Payload]]:
@@ -83,3 +85,5 @@ class Pairing(Generic[Payload]):
             yield Pair(t_ns, depth, color_ns, color)
         else:
             self.dropped_depth += 1
+            if self._alone is not None:
+                self._alone(t_ns, depth)
