@@ -1,16 +1,22 @@
-"""PPO with a clipped objective (Schulman et al. 2017) and a learning rate that follows the KL divergence."""
+"""PPO (Schulman et al. 2017): passes over a rollout in minibatches, with any objective and any optimizer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 
-from bodydouble.errors import TrainingError
+from bodydouble.errors import InputError, TrainingError
 from policy.nets.actor_critic import ActorCritic
-from policy.optim.registry import AdamConfig
+from policy.optim.registry import AdamConfig, AnyOptimizer
+from policy.optim.schedule import ScheduleConfig, set_lr
 from policy.rl.gae import gae
+from policy.rl.group import episodes, group_advantages
+from policy.rl.objectives.clip import PPOClip
+from policy.rl.objectives.registry import AnyObjective
+from policy.rl.objectives.samples import Samples
 from policy.rl.rollout import Rollout
 
 
@@ -28,8 +34,10 @@ class PPOConfig:
     """Discount."""
     lam: float = 0.95
     """Decay of the advantage trace."""
-    clip: float = 0.2
-    """Clipping range of the probability ratio."""
+    objective: AnyObjective = field(default_factory=PPOClip)
+    """What the policy maximises."""
+    advantage: Literal["gae", "group"] = "gae"
+    """"gae", or "group": the episode's return against its group's, without a value function; for whole episodes."""
     value_weight: float = 1.0
     """Weight of the value loss."""
     entropy_weight: float = 0.001
@@ -44,8 +52,26 @@ class PPOConfig:
     """Lowest learning rate of the steering."""
     min_std: float = 0.05
     """Lowest standard deviation of the actions."""
-    optimizer: AdamConfig = field(default_factory=AdamConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """Course of the learning rate over the updates; only with target_kl 0."""
+    optimizer: AnyOptimizer = field(default_factory=AdamConfig)
     """The optimizer."""
+
+    def __post_init__(self) -> None:
+        """Check what does not go together.
+
+        Raises:
+            InputError: The learning rate is steered from outside its bounds, or both steered and scheduled.
+        """
+        if self.target_kl == 0:
+            return
+        if not self.min_lr <= self.optimizer.lr <= self.max_lr:
+            raise InputError(
+                f"ppo.optimizer.lr {self.optimizer.lr:g} lies outside of what the steering keeps to, ppo.min_lr "
+                f"{self.min_lr:g} to ppo.max_lr {self.max_lr:g}; widen these, or set ppo.target_kl 0"
+            )
+        if self.schedule != ScheduleConfig():
+            raise InputError("ppo.schedule and ppo.target_kl both set the learning rate; set ppo.target_kl 0")
 
 
 class PPO:
@@ -56,6 +82,17 @@ class PPO:
         self.net, self.config = net, config
         self.optimizer = config.optimizer.build(net.parameters())
         self.lr = config.optimizer.lr
+        self.version, self.updates = 0, 0
+        """Gradient steps and updates made; a rollout remembers the version that acted."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what is neither in the network nor in the optimizer, for JSON."""
+        return {"lr": self.lr, "version": self.version, "updates": self.updates}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self.lr, self.version, self.updates = float(state["lr"]), int(state["version"]), int(state["updates"])
+        set_lr(self.optimizer, self.lr)
 
     def update(self, rollout: Rollout) -> dict[str, float]:
         """Learn from one rollout.
@@ -70,30 +107,35 @@ class PPO:
             TrainingError: A loss is NaN or infinite.
         """
         config = self.config
-        r = rollout
-        advantages, returns = gae(
-            r.reward, r.value, r.next_value, r.terminated, r.truncated, config.gamma, config.lam
-        )  # fmt: skip
-        data = rollout.flat()
-        data["advantage"], data["return"] = advantages.flatten(), returns.flatten()
-        data["advantage"] = (data["advantage"] - data["advantage"].mean()) / (data["advantage"].std() + 1e-8)
+        self._check(rollout)
+        data, advantage_stats = self._data(rollout)
+        if config.schedule != ScheduleConfig():
+            self.lr = config.optimizer.lr * config.schedule.factor(self.updates)
+            set_lr(self.optimizer, self.lr)
         old_std = torch.exp(self.net.log_std).detach().clone()
-        sums = torch.zeros(4, device=returns.device)
+        sums = torch.zeros(4, device=rollout.reward.device)
+        objective_sums: dict[str, torch.Tensor] = {}
+        staleness = torch.zeros((), device=rollout.reward.device)
         count = 0
-        for batch in self._minibatches(data):
-            surrogate, value_loss, entropy, mean = self._losses(batch)
+        for batch in self._batches(data, rollout.envs):
+            surrogate, value_loss, entropy, mean, more = self._losses(batch)
             loss = surrogate + config.value_weight * value_loss - config.entropy_weight * entropy
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.net.parameters(), config.max_grad_norm)
             self.optimizer.step()
+            staleness += self.version - batch["version"].float().mean()
+            self.version += 1
             with torch.no_grad():
                 self.net.log_std.clamp_(min=float(torch.tensor(config.min_std).log()))
                 kl = self._kl(batch["mean"], old_std, mean)
             sums += torch.stack([surrogate.detach(), value_loss.detach(), entropy.detach(), kl])
+            for name, value in more.items():
+                objective_sums[name] = objective_sums.get(name, 0.0) + value
             count += 1
             if config.target_kl > 0:
                 self._steer(float(kl))
+        self.updates += 1
         surrogate, value_loss, entropy, kl = (sums / count).tolist()
         std = float(torch.exp(self.net.log_std.detach()).mean())
         stats = {
@@ -103,19 +145,59 @@ class PPO:
             "kl": kl,
             "lr": self.lr,
             "std": std,
+            "staleness": float(staleness / count),
+            **{name: float(value / count) for name, value in objective_sums.items()},
+            **advantage_stats,
         }
         bad = [name for name, value in stats.items() if not torch.isfinite(torch.tensor(value))]
         if bad:
             raise TrainingError(f"PPO diverged: {', '.join(bad)} not finite; lower optimizer.lr (now {self.lr:g})")
         return stats
 
-    def _losses(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _check(self, rollout: Rollout) -> None:
+        """Raise before anything is learned from a rollout that is not finite."""
+        named = {**rollout.obs, "reward": rollout.reward, "action": rollout.action, "value": rollout.value}
+        finite = torch.stack([torch.isfinite(tensor).all() for tensor in named.values()]).tolist()
+        bad = [name for name, good in zip(named, finite, strict=True) if not good]
+        if bad:
+            raise TrainingError(
+                f"the rollout holds values that are not finite: {', '.join(bad)}; nothing was learned from it"
+            )
+        if self.config.objective.needs_sequences and rollout.envs < self.config.minibatches:
+            raise InputError(
+                f"objective {self.config.objective.name} takes whole sequences: {rollout.envs} environments do not "
+                f"fill {self.config.minibatches} minibatches; take more envs or fewer minibatches"
+            )
+
+    def _data(self, r: Rollout) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+        """Return the samples with returns and normalised advantages, and what there is to log about them."""
+        config = self.config
+        advantages, returns = gae(
+            r.reward, r.value, r.next_value, r.terminated, r.truncated, config.gamma, config.lam
+        )  # fmt: skip
+        data = r.flat()
+        data["return"] = returns.flatten()
+        done = r.terminated | r.truncated
+        if config.objective.needs_sequences:
+            data["sequence"] = episodes(done).flatten()
+        if config.advantage == "group":
+            advantages, whole = group_advantages(r.reward, r.starts, done, r.group, config.gamma)
+            data["advantage"] = advantages.flatten()
+            return data, {"whole_share": float(whole.float().mean())}
+        data["advantage"] = advantages.flatten()
+        data["advantage"] = (data["advantage"] - data["advantage"].mean()) / (data["advantage"].std() + 1e-8)
+        return data, {}
+
+    def _losses(
+        self, batch: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
         mean = self.net.actor(batch["policy"])
-        ratio = torch.exp(self.net.log_prob(batch["action"], mean) - batch["log_prob"])
-        clipped = torch.clamp(ratio, 1 - self.config.clip, 1 + self.config.clip)
-        surrogate = -torch.minimum(ratio * batch["advantage"], clipped * batch["advantage"]).mean()
+        log_prob = self.net.log_prob(batch["action"], mean)
+        sequence = torch.unique(batch["sequence"], return_inverse=True)[1] if "sequence" in batch else None
+        samples = Samples(log_prob, batch["log_prob"], batch["advantage"], sequence)
+        surrogate, more = self.config.objective.loss(samples)
         value_loss = (self.net.value(batch["critic"]) - batch["return"]).square().mean()
-        return surrogate, value_loss, self.net.entropy(), mean
+        return surrogate, value_loss, self.net.entropy(), mean, more
 
     def _kl(self, old_mean: torch.Tensor, old_std: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
         std = torch.exp(self.net.log_std)
@@ -127,8 +209,20 @@ class PPO:
             self.lr = max(self.config.min_lr, self.lr / 1.5)
         elif kl < 0.5 * self.config.target_kl:
             self.lr = min(self.config.max_lr, self.lr * 1.5)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr
+        set_lr(self.optimizer, self.lr)
+
+    def _batches(self, data: dict[str, torch.Tensor], envs: int) -> Iterator[dict[str, torch.Tensor]]:
+        """Yield minibatches of steps, or of whole environments where sequences must stay together."""
+        if not self.config.objective.needs_sequences:
+            yield from self._minibatches(data)
+            return
+        columns = {name: tensor.unflatten(0, (-1, envs)) for name, tensor in data.items()}
+        batch = envs // self.config.minibatches
+        for _ in range(self.config.epochs):
+            order = torch.randperm(envs, device=data["action"].device)
+            for part in range(self.config.minibatches):
+                index = order[part * batch : (part + 1) * batch]
+                yield {name: tensor[:, index].flatten(0, 1) for name, tensor in columns.items()}
 
     def _minibatches(self, data: dict[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
         size = data["action"].shape[0]

@@ -6,7 +6,7 @@ import torch
 
 
 class Rollout:
-    """T steps of N environments, on the learner's device."""
+    """T steps of N environments, on the learner's device, with what the policy that acted knew of itself."""
 
     def __init__(self, steps: int, envs: int, sizes: dict[str, int], action_size: int, device: torch.device) -> None:
         """Allocate.
@@ -26,9 +26,18 @@ class Rollout:
         self.action, self.mean = zeros(action_size), zeros(action_size)
         self.log_prob, self.reward, self.value, self.next_value = zeros(), zeros(), zeros(), zeros()
         self.terminated, self.truncated = zeros(dtype=torch.bool), zeros(dtype=torch.bool)
+        self.starts = zeros(dtype=torch.bool)
+        """Whether a step is the first of its episode."""
+        self.version = zeros(dtype=torch.int64)
+        """Gradient steps that the acting policy had behind it: `log_prob` is that policy's."""
+        self.group: torch.Tensor | None = None
+        """Group of each environment (N,), for group advantages; None where the task names none."""
         self.steps, self.envs = steps, envs
 
     def flat(self) -> dict[str, torch.Tensor]:
-        """Return views whose first dimension is T * N: policy, critic, action, mean, log_prob, value."""
-        named = {**self.obs, "action": self.action, "mean": self.mean, "log_prob": self.log_prob, "value": self.value}
+        """Return views whose first dimension is T * N: policy, critic, action, mean, log_prob, value, version."""
+        named = {
+            **self.obs, "action": self.action, "mean": self.mean, "log_prob": self.log_prob, "value": self.value,
+            "version": self.version,
+        }  # fmt: skip
         return {name: tensor.flatten(0, 1) for name, tensor in named.items()}

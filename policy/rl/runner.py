@@ -17,7 +17,10 @@ from policy.rl.rollout import Rollout
 
 
 class VectorTask(Protocol):
-    """What the runner needs of an environment; TrackingEnv is one."""
+    """What the runner needs of an environment; TrackingEnv is one.
+
+    A task may have `group` (N,), integers from 0: the environments whose episodes are compared by group advantages.
+    """
 
     num_envs: int
     """Number of environments N."""
@@ -57,6 +60,10 @@ class Runner:
         sizes = {name: tensor.shape[1] for name, tensor in obs.items()}
         actions = ppo.net.log_std.shape[0]
         self._rollout = Rollout(ppo.config.steps, task.num_envs, sizes, actions, device)
+        self._starts = torch.ones(task.num_envs, dtype=torch.bool, device=device)
+        group = getattr(task, "group", None)
+        if group is not None:
+            self._rollout.group = torch.as_tensor(group, dtype=torch.int64, device=device)
 
     def train(
         self,
@@ -115,9 +122,11 @@ class Runner:
             for name, tensor in obs.items():
                 rollout.obs[name][t] = tensor
             rollout.action[t], rollout.log_prob[t], rollout.mean[t] = action, log_prob, mean
+            rollout.version[t], rollout.starts[t] = self.ppo.version, self._starts
             rollout.reward[t] = torch.as_tensor(result.reward, device=self.device)
             rollout.terminated[t] = torch.as_tensor(result.terminated, device=self.device)
             rollout.truncated[t] = torch.as_tensor(result.truncated, device=self.device)
+            self._starts = rollout.terminated[t] | rollout.truncated[t]
             # The value of the true last state of an episode, which the next observation no longer shows.
             final = self._to_torch(result.final_obs)
             rollout.next_value[t] = net.value(final["critic"])

@@ -6,9 +6,13 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from bodydouble.errors import TrainingError
+from bodydouble.errors import InputError, TrainingError
 from policy.nets.actor_critic import ActorCritic, NetConfig
-from policy.optim.registry import AdamConfig
+from policy.optim.registry import REGISTRY, AdamConfig, MuonConfig
+from policy.optim.schedule import ScheduleConfig
+from policy.rl.objectives.clip import GRPO, GSPO, PPOClip
+from policy.rl.objectives.registry import OBJECTIVES
+from policy.rl.objectives.vespo import VESPO
 from policy.rl.ppo import PPO, PPOConfig
 from policy.rl.rollout import Rollout
 
@@ -68,14 +72,15 @@ def test_losses_by_hand() -> None:
     #   min(1.5, 1.2) = 1.2; min(-1.5, -1.2) = -1.5; min(0.5, 0.8) = 0.5; min(-0.5, -0.8) = -0.8; mean -0.15.
     # Value 2 against returns 2, 3, 4, 1: (0 + 1 + 4 + 1) / 4 = 1.5.
     # Entropy of a unit Gaussian: 0.5 log(2 pi e) = 1.4189385.
-    ppo = PPO(constant_net([0.0], value=2.0), PPOConfig(clip=0.2))
-    surrogate, value_loss, entropy, mean = ppo._losses(
+    ppo = PPO(constant_net([0.0], value=2.0), PPOConfig(objective=PPOClip(clip=0.2)))
+    surrogate, value_loss, entropy, mean, more = ppo._losses(
         batch([1.5, 1.5, 0.5, 0.5], [1.0, -1.0, 1.0, -1.0], [2.0, 3.0, 4.0, 1.0])
     )
     assert surrogate.item() == pytest.approx(0.15, abs=1e-6)
     assert value_loss.item() == pytest.approx(1.5)
     assert entropy.item() == pytest.approx(1.4189385)
     assert mean.tolist() == [[0.0]] * 4
+    assert more["clipped"].item() == 1.0
 
 
 @pytest.mark.parametrize(
@@ -85,7 +90,7 @@ def test_losses_by_hand() -> None:
 def test_a_clipped_sample_pushes_no_further(ratio: float, advantage: float, moves: bool) -> None:
     """Only moves that the clip range still allows, and moves back, have a gradient."""
     net = constant_net([0.0])
-    surrogate, *_ = PPO(net, PPOConfig(clip=0.2))._losses(batch([ratio], [advantage], [0.0]))
+    surrogate, *_ = PPO(net, PPOConfig(objective=PPOClip(clip=0.2)))._losses(batch([ratio], [advantage], [0.0]))
     surrogate.backward()
     gradient = net.get_parameter("actor.net.0.bias").grad
     assert gradient is not None
@@ -195,9 +200,90 @@ def test_gradients_are_clipped() -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_divergence_is_an_error(bad: float) -> None:
+@pytest.mark.parametrize("name", ["reward", "value"])
+def test_nothing_is_learned_from_a_rollout_that_is_not_finite(bad: float, name: str) -> None:
     net = constant_net([0.0])
     rollout = filled(net, 2, 8, lambda action: action[:, 0])
-    rollout.reward[1, 3] = bad
-    with pytest.raises(TrainingError, match=r"not finite; lower optimizer\.lr"):
+    getattr(rollout, name)[1, 3] = bad
+    before = {key: tensor.clone() for key, tensor in net.state_dict().items()}
+    with pytest.raises(TrainingError, match=rf"not finite: {name}; nothing was learned"):
         PPO(net, PPOConfig()).update(rollout)
+    assert all(torch.equal(tensor, net.state_dict()[key]) for key, tensor in before.items())
+
+
+def test_a_learning_rate_that_diverges_is_named() -> None:
+    net = constant_net([0.0])
+    ppo = PPO(net, PPOConfig(target_kl=0.0, optimizer=AdamConfig(lr=1e30)))
+    with pytest.raises(TrainingError, match=r"not finite; lower optimizer\.lr \(now 1e\+30\)"):
+        ppo.update(filled(net, 2, 8, lambda action: action[:, 0]))
+
+
+def test_a_rate_outside_of_the_steering_is_refused() -> None:
+    with pytest.raises(InputError, match=r"lr 0\.02 lies outside of what the steering keeps to, ppo\.min_lr 1e-05"):
+        PPOConfig(optimizer=MuonConfig(lr=0.02))
+    with pytest.raises(InputError, match="both set the learning rate"):
+        PPOConfig(schedule=ScheduleConfig("cosine", total=10))
+
+
+def test_a_schedule_sets_the_rate_of_each_update() -> None:
+    net = constant_net([0.0, 0.0])
+    schedule = ScheduleConfig("linear", warmup=1, total=5)
+    ppo = PPO(net, PPOConfig(target_kl=0.0, schedule=schedule, optimizer=AdamConfig(lr=0.01)))
+    rates = [ppo.update(filled(net, 2, 8, lambda action: action[:, 0]))["lr"] for _ in range(5)]
+    assert rates == pytest.approx([0.01, 0.01, 0.0075, 0.005, 0.0025])
+    assert ppo.optimizer.param_groups[0]["lr"] == pytest.approx(0.0025)
+
+
+@pytest.mark.parametrize("kind", list(REGISTRY.values()))
+def test_every_optimizer_of_the_registry_learns(kind) -> None:
+    torch.manual_seed(0)
+    net = ActorCritic(1, 1, 2, NetConfig(actor_layers=(8, 8), critic_layers=(8, 8)))
+    ppo = PPO(net, PPOConfig(target_kl=0.0, optimizer=kind(lr=0.01)))
+    for seed in range(4):
+        ppo.update(filled(net, 8, 64, lambda action: action[:, 0] - action[:, 1], seed))
+    with torch.no_grad():
+        mean = net.actor(torch.zeros(1, 1))[0]
+    assert mean[0] > 0.05 and mean[1] < -0.05
+
+
+@pytest.mark.parametrize("kind", list(OBJECTIVES.values()))
+@pytest.mark.parametrize("advantage", ["gae", "group"])
+def test_every_objective_learns(kind, advantage) -> None:
+    net = constant_net([0.0, 0.0])
+    # GSPO's published range is so narrow that nearly every step is clipped after the first.
+    objective = GSPO(0.2, 0.2) if kind is GSPO else kind()
+    config = PPOConfig(
+        target_kl=0.0, objective=objective, advantage=advantage, entropy_weight=0.0, optimizer=AdamConfig(lr=0.01)
+    )
+    ppo = PPO(net, config)
+    rollout = filled(net, 8, 64, lambda action: action[:, 0] - action[:, 1])
+    rollout.starts[:] = True
+    stats = ppo.update(rollout)
+    mean = mean_of(net)
+    assert mean[0] > 0.02 and mean[1] < -0.02
+    assert ppo.version == 20 and stats["staleness"] == pytest.approx(9.5), "20 gradient steps, 0 to 19 behind"
+    assert ("whole_share" in stats) == (advantage == "group")
+
+
+def test_sequences_stay_whole_in_the_minibatches() -> None:
+    torch.manual_seed(0)
+    ppo = PPO(constant_net([0.0]), PPOConfig(epochs=2, minibatches=4, objective=GRPO()))
+    steps, envs = 3, 8
+    env = torch.arange(envs).expand(steps, envs).flatten()
+    time = torch.arange(steps)[:, None].expand(steps, envs).flatten()
+    parts = list(ppo._batches({"action": env[:, None].float(), "time": time}, envs))
+    assert len(parts) == 8
+    for part in parts:
+        members = part["action"][:, 0].view(steps, 2)
+        assert torch.equal(members, members[:1].expand(steps, 2)), "both environments with all of their steps"
+        assert torch.equal(part["time"].view(steps, 2), torch.arange(steps)[:, None].expand(steps, 2))
+    seen = torch.cat([part["action"][:: 2 * steps, 0] for part in parts[:4]])
+    assert len(seen) == 4
+    assert sorted({int(x) for part in parts[:4] for x in part["action"][:, 0]}) == list(range(envs))
+
+
+def test_too_few_environments_for_sequences_are_refused() -> None:
+    net = constant_net([0.0])
+    ppo = PPO(net, PPOConfig(minibatches=4, objective=VESPO()))
+    with pytest.raises(InputError, match="vespo takes whole sequences: 3 environments do not fill 4 minibatches"):
+        ppo.update(filled(net, 2, 3, lambda action: action[:, 0]))

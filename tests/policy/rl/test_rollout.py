@@ -14,8 +14,9 @@ def test_flat_views_keep_steps_and_environments_aligned() -> None:
             rollout.obs["policy"][t, n] = rollout.obs["critic"][t, n] = number
             rollout.action[t, n] = rollout.mean[t, n] = number
             rollout.log_prob[t, n] = rollout.value[t, n] = number
+            rollout.version[t, n] = int(number)
     flat = rollout.flat()
-    assert set(flat) == {"policy", "critic", "action", "mean", "log_prob", "value"}
+    assert set(flat) == {"policy", "critic", "action", "mean", "log_prob", "value", "version"}
     for name, tensor in flat.items():
         assert tensor.reshape(6, -1)[:, 0].tolist() == [0, 1, 10, 11, 20, 21], name
     flat["action"][3] = -1

@@ -174,3 +174,31 @@ def test_diverging_physics_end_the_training_and_leave_the_state(stage: Stage, tm
         assert dump["bad"].tolist() == [False, True, False]
         assert dump["qpos"].shape == (3, model.nq) and dump["target"].shape == (3, 29)
         assert np.isfinite(dump["qpos"][[0, 2]]).all() and not np.isfinite(dump["qvel"][1]).all()
+
+
+def test_a_rollout_remembers_who_acted_and_where_episodes_began() -> None:
+    task = ReachTask(8)
+    runner = runner_of(task, steps=5, epochs=3, minibatches=2)
+    runner.train(updates(2), ignore)
+    assert runner.ppo.version == 2 * 3 * 2
+    runner.collect()
+    rollout = runner._rollout
+    assert (rollout.version == 12).all()
+    done = rollout.terminated | rollout.truncated
+    assert done.any() and torch.equal(rollout.starts[1:], done[:-1])
+    # The first step goes on from the rollout before, whose last step the task still knows.
+    before = task.seen[-6]
+    assert torch.equal(rollout.starts[0], torch.as_tensor(before.terminated | before.truncated))
+
+
+def test_the_first_rollout_begins_episodes() -> None:
+    runner = runner_of(ReachTask(4), steps=3)
+    runner.collect()
+    assert runner._rollout.starts[0].all() and runner._rollout.group is None
+
+
+def test_the_task_names_the_groups() -> None:
+    task = ReachTask(4)
+    task.group = np.array([0, 0, 1, 1])  # type: ignore[attr-defined]
+    group = runner_of(task, steps=3)._rollout.group
+    assert group is not None and group.tolist() == [0, 0, 1, 1]
