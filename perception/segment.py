@@ -1,21 +1,21 @@
 """The person: depth that the static scene does not explain, as points in the world on one time base for all cameras."""
 
-# Open3D's type stubs refuse the numpy arrays that Open3D takes.
-# pyright: reportCallIssue=false, reportArgumentType=false
-
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import open3d as o3d
 from rich.console import Console
-from rich.progress import track
-from scipy.ndimage import label
+from rich.progress import track as progress
 
+from perception.foreground import Foreground
+from perception.person_tracks import Sighting, Track, Tracker
 from perception.static_scene import SceneConfig, StaticScene, seen_free
-from perception.views import View, depth_margin
+from perception.views import View
+
+RETURN_SPEED_M_S = 4.0
+"""Speed above which somebody who is seen again elsewhere is another person, m/s."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,14 @@ class SegmentConfig:
     """Farthest depth that is used, m."""
     min_moved: float = 0.7
     """Share of the points whose place must have been free at other times, in the median frame."""
+    min_length_m: float = 1.0
+    """Extent along the longest axis that a person reaches at some time, m."""
+    min_thickness_m: float = 0.03
+    """Root mean square distance from the best plane that a person has, m; a door is flatter."""
+    min_seen_s: float = 0.5
+    """Time below which what is seen is nobody, s."""
+    second_share: float = 0.2
+    """Share of the person's points from which on somebody else is told of."""
     seed: int = 0
     """Seed of the choice of points."""
 
@@ -58,124 +66,201 @@ class PersonPoints:
     """Number of cameras that saw the person (T,)."""
 
 
-def person_points(
+@dataclass(frozen=True)
+class PersonSearch:
+    """Who was looked for, and what the user should know."""
+
+    person: PersonPoints | None
+    """The person's points; None where there is nobody."""
+    warnings: tuple[str, ...]
+    """Why there is nobody, when nobody was seen, who else is there, which frames were left out."""
+
+
+def find_person(
     views: Sequence[View], scene: StaticScene, config: SegmentConfig, scene_config: SceneConfig
-) -> PersonPoints | None:
+) -> PersonSearch:
     """Return the person's points at each time of the common base, from the first to the last frame with anybody.
 
-    Returns:
-        The points, or None where no frame shows a person, or what it shows does not move.
+    What stands before the scene is followed from time to time. A person is a track that is long enough, not flat, and
+    whose place was free at other times: furniture, doors and chairs that were moved are not. Of several people the one
+    with the most points over time is kept. Somebody who left and came back is one person, and has no points between.
+
+    Args:
+        views: The views, with poses in one world and times on one clock.
+        scene: The static scene.
+        config: Settings.
+        scene_config: Settings of the scene, for the votes on what moves.
     """
-    caster = scene.raycaster()
     start = min(int(view.times_ns[0]) for view in views)
     end = max(int(view.times_ns[-1]) for view in views)
     times = start + np.round(np.arange(round((end - start) * 1e-9 * config.fps) + 1) * 1e9 / config.fps).astype(
         np.int64
     )
-    found: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in times]
-    for view in views:
-        _segment(view, caster, times, found, config)
-    count = np.array([sum(len(points) for points, _ in frame) for frame in found])
-    shown = np.flatnonzero(count >= config.min_points)
-    if len(shown) < config.fps / 2:
-        return None
-    first, last = shown[0], shown[-1] + 1
-    rng = np.random.default_rng(config.seed)
-    size = (last - first, config.points_per_frame, 3)
-    points, origin = np.zeros(size), np.zeros(size)
-    for index in range(first, last):
-        frame = found[index] if count[index] >= config.min_points else []
-        if not frame:
-            count[index] = 0
-            continue
-        everything = np.concatenate([p for p, _ in frame])
-        eyes = np.concatenate([np.tile(eye, (len(p), 1)) for p, eye in frame])
-        pick = _spread(everything, config.points_per_frame, rng)
-        points[index - first], origin[index - first] = everything[pick], eyes[pick]
-    person = PersonPoints(
-        times[first:last], points, origin, count[first:last], np.array([len(frame) for frame in found[first:last]])
-    )
-    return person if _moved(person, views, scene_config) >= config.min_moved else None
+    tracker = Tracker(config.fps, config.cell_m, config.min_points, config.points_per_frame, config.seed)
+    warnings = _follow(tracker, views, scene, times, config)
+    tracks = [track for track in tracker.tracks if track.sightings]
+    tracks.sort(key=lambda track: -track.total)
+    people, refused = [], []
+    for track in tracks:
+        fault = _no_person(track, views, config, scene_config)
+        if fault is None:
+            people.append(track)
+        else:
+            refused.append(fault)
+    if not people:
+        return PersonSearch(None, (*warnings, _nobody(refused)))
+    chain = _chain(people, config.fps)
+    if len(chain.sightings) < config.min_seen_s * config.fps:
+        seconds = len(chain.sightings) / config.fps
+        return PersonSearch(
+            None, (*warnings, f"somebody was seen for {seconds:.1f} s only; only the scene was rebuilt")
+        )
+    warnings += _others(people, chain, config)
+    person = _points(chain, times, views, config)
+    return PersonSearch(person, (*warnings, *_gaps(person, start)))
 
 
-def _moved(person: PersonPoints, views: Sequence[View], config: SceneConfig) -> float:
+def person_points(
+    views: Sequence[View], scene: StaticScene, config: SegmentConfig, scene_config: SceneConfig
+) -> PersonPoints | None:
+    """Return the person's points, or None where there is nobody; see `find_person`."""
+    return find_person(views, scene, config, scene_config).person
+
+
+def _follow(
+    tracker: Tracker, views: Sequence[View], scene: StaticScene, times: np.ndarray, config: SegmentConfig
+) -> list[str]:
+    """Give the tracker what stands before the scene at each time; return warnings of frames that were left out."""
+    finders = [Foreground(view, scene, config.stride, config.margin_m, config.max_depth_m) for view in views]
+    frames = [_frame_of_each_time(view, times, config.fps) for view in views]
+    wrong: dict[str, list[int]] = {}
+    for step in progress(range(len(times)), "person", console=Console(stderr=True)):
+        points, cameras = [], []
+        for number, (view, finder, frame) in enumerate(zip(views, finders, frames, strict=True)):
+            if frame[step] < 0:
+                continue
+            found = finder.points(int(frame[step]))
+            if found is None:
+                wrong.setdefault(view.name, []).append(step)
+            else:
+                points.append(found)
+                cameras.append(number)
+        tracker.add(step, points, cameras)
+    return [
+        f"camera {name}: {len(steps)} frames do not fit the scene (first at {steps[0] / config.fps:.1f} s): their "
+        "poses are wrong, or something covers the view; they were left out"
+        for name, steps in wrong.items()
+    ]
+
+
+def _frame_of_each_time(view: View, times: np.ndarray, fps: float) -> np.ndarray:
+    """Return the frame of a view that belongs to each time (T,), -1 where none does: the nearest, and only once."""
+    nearest = np.abs(view.times_ns[:, None] - times).argmin(axis=0)
+    slots = np.round((view.times_ns[nearest] - times[0]) * fps / 1e9).astype(np.int64)
+    return np.where(slots == np.arange(len(times)), nearest, -1)
+
+
+def _no_person(track: Track, views: Sequence[View], config: SegmentConfig, scene_config: SceneConfig) -> str | None:
+    """Return why a track is no person, or None where it is one."""
+    if len(track.sightings) < min(0.2, config.min_seen_s) * config.fps:
+        return f"seen for {len(track.sightings) / config.fps:.1f} s"
+    length = track.typical("length_m", 0.9)
+    if length < config.min_length_m:
+        return f"{length:.1f} m long at most, a person shows {config.min_length_m:g} m"
+    if track.typical("thickness_m") < config.min_thickness_m:
+        return f"flat, as a door is ({length:.1f} m long)"
+    if _moved(track, views, scene_config) < config.min_moved:
+        return f"{length:.1f} m long, and stands where it is all the time"
+    return None
+
+
+def _moved(track: Track, views: Sequence[View], config: SceneConfig) -> float:
     """Return the share of the points, in the median frame, whose place was free at other times.
 
     Furniture that the mesh lacks stands in front of it as a person does, but stays where it is.
     """
-    shown = person.count > 0
-    free = seen_free(person.points[shown].reshape(-1, 3), views, config)
-    return float(np.median(free.reshape(shown.sum(), -1).mean(axis=1)))
+    points = np.stack([sighting.points for sighting in track.sightings.values()])
+    free = seen_free(points.reshape(-1, 3), views, config)
+    return float(np.median(free.reshape(len(points), -1).mean(axis=1)))
 
 
-def _spread(points: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return indices of points, evenly over space: first one per 3 cm cell, then any."""
-    cells = np.floor(points / 0.03).astype(np.int64)
-    order = rng.permutation(len(points))
-    _, first = np.unique(cells[order], axis=0, return_index=True)
-    chosen = order[first]
-    if len(chosen) >= count:
-        return rng.choice(chosen, count, replace=False)
-    return np.concatenate([chosen, rng.choice(len(points), count - len(chosen))])
+def _nobody(refused: list[str]) -> str:
+    """Return what is said where there is no person."""
+    told = "nobody moves in the recording; only the scene was rebuilt"
+    if refused:
+        told += f". What stands before it is no person: {refused[0]}"
+    return told + ". Somebody who stands still the whole time is taken for a part of the room: let them walk away once"
 
 
-def _segment(
-    view: View,
-    caster: o3d.t.geometry.RaycastingScene,
-    times: np.ndarray,
-    found: list[list[tuple[np.ndarray, np.ndarray]]],
-    config: SegmentConfig,
-) -> None:
-    """Append the person's points in the view, in the frame nearest to each time, to that time's."""
-    width, height = view.size
-    rows, columns = np.meshgrid(np.arange(0, height, config.stride), np.arange(0, width, config.stride), indexing="ij")
-    directions = np.stack(
-        [(columns - view.K[0, 2]) / view.K[0, 0], (rows - view.K[1, 2]) / view.K[1, 1], np.ones(rows.shape)], axis=-1
-    )
-    period_ns = 1e9 / config.fps
-    nearest = np.abs(view.times_ns[:, None] - times).argmin(axis=0)
-    slots = np.round((view.times_ns[nearest] - times[0]) / period_ns).astype(np.int64)
-    mutual = slots == np.arange(len(times))
-    pairs = np.stack([np.flatnonzero(mutual), nearest[mutual]], axis=1)
-    for slot, index in track(pairs, f"person in {view.name}", console=Console(stderr=True)):
-        T = view.T_world_camera[index]
-        rays = directions @ T[:3, :3].T
-        depth = view.depth_mm[index, :: config.stride, :: config.stride].astype(np.float64) / 1000
-        origin = np.broadcast_to(T[:3, 3], rays.shape)
-        cast = caster.cast_rays(o3d.core.Tensor(np.concatenate([origin, rays], axis=-1).astype(np.float32)))
-        # Directions have unit depth, so a hit's distance is its depth; nothing behind is infinity.
-        background = cast["t_hit"].numpy()
-        mask = (depth > 0) & (depth < config.max_depth_m) & (depth < background - depth_margin(depth, config.margin_m))
-        points = T[:3, 3] + rays[mask] * depth[mask][:, None]
-        points = largest_cluster(points, config.cell_m)
-        if len(points) >= config.min_points // 2:
-            found[slot].append((points, T[:3, 3]))
+def _chain(people: list[Track], fps: float) -> Track:
+    """Return the largest track joined with those of other times: the same person, lost or gone between.
+
+    Args:
+        people: Tracks, the largest first.
+        fps: Time steps per second.
+    """
+    chain = dict(people[0].sightings)
+    for track in people[1:]:
+        steps = np.array(sorted(chain))
+        if np.isin(track.steps, steps).any() or not _reachable(chain, steps, track, fps):
+            continue
+        chain |= track.sightings
+    return Track(dict(sorted(chain.items())))
 
 
-def largest_cluster(points: np.ndarray, cell_m: float) -> np.ndarray:
-    """Return the points of the largest connected cluster, and of others a fifth its size that stand by it."""
-    if len(points) < 10:
-        return points[:0]
-    cell = np.floor(points / cell_m).astype(np.int64)
-    cell -= cell.min(axis=0)
-    shape = cell.max(axis=0) + 1
-    if np.prod(shape.astype(np.float64)) > 2e8:
-        return points[:0]
-    names = np.ravel_multi_index(tuple(cell.T), tuple(shape))
-    counts = np.bincount(names, minlength=int(np.prod(shape))).reshape(shape)
-    # A single reading in a cell is noise at an edge.
-    clusters = np.zeros(counts.shape, dtype=np.int64)
-    label(counts >= 2, structure=np.ones((3, 3, 3)), output=clusters)
-    owner = clusters[tuple(cell.T)]
-    sizes = np.bincount(owner)
-    sizes[0] = 0
-    if sizes.max(initial=0) == 0:
-        return points[:0]
-    main = int(sizes.argmax())
-    centre = points[owner == main].mean(axis=0)
-    keep = [
-        int(other)
-        for other in np.flatnonzero(sizes >= 0.2 * sizes[main])
-        if np.linalg.norm(points[owner == other].mean(axis=0)[:2] - centre[:2]) < 0.6
+def _reachable(chain: dict[int, Sighting], steps: np.ndarray, track: Track, fps: float) -> bool:
+    """Return whether one person can be at both, given the time between."""
+    own = track.steps
+    for mine, other in ((own[0], steps[steps < own[0]][-1:]), (own[-1], steps[steps > own[-1]][:1])):
+        for step in other:
+            way = float(np.linalg.norm(track.sightings[int(mine)].middle - chain[int(step)].middle))
+            if way > 0.5 + RETURN_SPEED_M_S * abs(int(mine) - int(step)) / fps:
+                return False
+    return True
+
+
+def _others(people: list[Track], chain: Track, config: SegmentConfig) -> list[str]:
+    """Return the warning that there is more than one person."""
+    others = [
+        track
+        for track in people
+        if not np.isin(track.steps, chain.steps).all()
+        or chain.sightings[int(track.steps[0])] is not track.sightings[int(track.steps[0])]
     ]
-    return points[np.isin(owner, keep)]
+    others = [
+        track
+        for track in others
+        if track.total >= config.second_share * chain.total and len(track.sightings) >= config.min_seen_s * config.fps
+    ]
+    if not others:
+        return []
+    when = ", ".join(f"{t.steps[0] / config.fps:.1f} to {t.steps[-1] / config.fps:.1f} s" for t in others)
+    return [
+        f"{1 + len(others)} people are in the recording (another one from {when}); the one who is seen most is rebuilt"
+    ]
+
+
+def _gaps(person: PersonPoints, start_ns: int) -> list[str]:
+    """Return the warning about the times in which the person is not seen."""
+    unseen = np.flatnonzero(person.count == 0)
+    if not len(unseen):
+        return []
+    runs = np.split(unseen, np.flatnonzero(np.diff(unseen) > 1) + 1)
+    seconds = (person.times_ns - start_ns) * 1e-9
+    longest = sorted(sorted(runs, key=len, reverse=True)[:3], key=lambda run: run[0])
+    when = ", ".join(f"{seconds[run[0]]:.1f} to {seconds[run[-1]]:.1f} s" for run in longest)
+    more = f" and {len(runs) - 3} shorter times" if len(runs) > 3 else ""
+    return [f"the person is not seen in {len(unseen)} of {len(seconds)} frames, {when}{more}; the body is held there"]
+
+
+def _points(chain: Track, times: np.ndarray, views: Sequence[View], config: SegmentConfig) -> PersonPoints:
+    first, last = int(chain.steps[0]), int(chain.steps[-1]) + 1
+    size = (last - first, config.points_per_frame, 3)
+    points, origin = np.zeros(size), np.zeros(size)
+    count, seen_by = np.zeros(last - first, dtype=np.int64), np.zeros(last - first, dtype=np.int64)
+    frames = [_frame_of_each_time(view, times, config.fps) for view in views]
+    for step, sighting in chain.sightings.items():
+        eyes = np.array([view.T_world_camera[frame[step], :3, 3] for view, frame in zip(views, frames, strict=True)])
+        points[step - first], origin[step - first] = sighting.points, eyes[sighting.camera]
+        count[step - first], seen_by[step - first] = sighting.count, sighting.views
+    return PersonPoints(times[first:last], points, origin, count, seen_by)

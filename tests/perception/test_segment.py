@@ -5,7 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from perception.segment import PersonPoints, SegmentConfig, _spread, largest_cluster, person_points
+from perception.clusters import largest_cluster
+from perception.person_tracks import spread
+from perception.segment import PersonPoints, SegmentConfig, person_points
 from perception.static_scene import SceneConfig
 from perception.synthetic.acting import act
 from perception.synthetic.generate import body_vertices
@@ -180,11 +182,11 @@ def test_thinning_spreads_over_space():
     dense = np.random.default_rng(0).random((900, 3)) * 0.02
     sparse = np.array([[x, y, 1] for x in range(10) for y in range(10)]) * 0.3 + 0.01
     points = np.concatenate([dense, sparse])
-    pick = _spread(points, 101, np.random.default_rng(1))
+    pick = spread(points, 101, np.random.default_rng(1))
     assert len(pick) == 101 and (pick >= 900).sum() == 100
-    more = _spread(points, 500, np.random.default_rng(1))
+    more = spread(points, 500, np.random.default_rng(1))
     assert len(more) == 500 and len(set(more[more >= 900])) == 100
-    fewer = _spread(points, 40, np.random.default_rng(1))
+    fewer = spread(points, 40, np.random.default_rng(1))
     assert len(set(fewer)) == 40
 
 
