@@ -102,16 +102,18 @@ class ClipEquations:
 
         The whole clip's parameters border the band: they are eliminated last (Schur complement).
         """
-        n = self.size
-        slab = torch.zeros(self.frames, 4 * n, n, dtype=torch.float64)
-        slab[:, :n] = self._diagonal + damping * torch.eye(n, dtype=torch.float64)
-        slab[: len(self._next), n : 2 * n] = self._next
-        slab[: len(self._after), 2 * n : 3 * n] = self._after
-        # Lower band storage: entry [k, j] is the matrix at row j + k, column j.
-        offset, column = np.arange(3 * n)[:, None], np.arange(n)[None]
-        band = slab.numpy()[:, offset + column, column].transpose(1, 0, 2).reshape(3 * n, -1)
+        n, frames = self.size, self.frames
+        # Lower band storage: entry k of column j is the matrix at row j + k; a column's entries lie side by side.
+        band = np.zeros((frames, n, 3 * n))
+        own, following, after = self._diagonal.numpy(), self._next.numpy(), self._after.numpy()
+        for column in range(n):
+            band[:, column, : n - column] = own[:, column:, column]
+            band[: len(following), column, n - column : 2 * n - column] = following[:, :, column]
+            band[: len(after), column, 2 * n - column : 3 * n - column] = after[:, :, column]
+        band[:, :, 0] += damping
         right = torch.cat([self._right[..., None], self._cross], dim=2).flatten(0, 1).numpy()
-        solved = scipy.linalg.solveh_banded(band, right, lower=True, overwrite_ab=True, check_finite=True)
+        storage = band.reshape(frames * n, 3 * n).T
+        solved = scipy.linalg.solveh_banded(storage, right, lower=True, overwrite_ab=True, check_finite=True)
         cross = self._cross.flatten(0, 1).numpy()
         bordered = self._shared.numpy() - cross.T @ solved[:, 1:]
         shared = np.linalg.solve(bordered, self._shared_right.numpy() - cross.T @ solved[:, 0])

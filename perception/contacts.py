@@ -15,6 +15,7 @@ import torch
 from bodydouble.errors import InputError
 from perception.body.anny_body import CONTACT_NAMES
 from perception.body.anny_data import BONE_NAMES, SHAPE_NAMES
+from perception.contact_chain import persistent
 from perception.scene_field import SceneField, scene_field
 from perception.skin import vertex_normals, whole_body
 from perception.static_scene import StaticScene
@@ -156,28 +157,3 @@ def touches(skin: np.ndarray, fps: float, field: SceneField, config: ContactConf
     speed = np.linalg.norm(way, axis=-1) * fps / np.maximum(after - before, 1)[:, None]
     likely = np.exp(-((np.maximum(gap, 0) / config.near_m) ** 2)) * np.exp(-((speed / config.slow_m_s) ** 2))
     return Contacts(persistent(likely, config.hold_s * fps), place)
-
-
-def persistent(likely: np.ndarray, hold: float) -> np.ndarray:
-    """Return probabilities (T, parts) of a state that stays, from the likelihoods (T, parts) of single frames.
-
-    Args:
-        likely: Likelihood that a frame touches, against that it does not, each in [0, 1].
-        hold: Mean number of frames between changes, at least 1.
-
-    Raises:
-        InputError: `hold` is below 1.
-    """
-    if hold < 1:
-        raise InputError(f"contacts that hold for {hold} frames on average cannot be followed; expected at least 1")
-    stay = 1.0 - 0.5 / hold
-    evidence = np.stack([1.0 - likely, likely], axis=-1).clip(0.02, 0.98)
-    moves = np.array([[stay, 1.0 - stay], [1.0 - stay, stay]])
-    forward, backward = evidence.copy(), np.ones_like(evidence)
-    for now in range(1, len(evidence)):
-        forward[now] = (forward[now - 1] / forward[now - 1].sum(axis=-1, keepdims=True)) @ moves * evidence[now]
-    for now in range(len(evidence) - 2, -1, -1):
-        step = (backward[now + 1] * evidence[now + 1]) @ moves
-        backward[now] = step / step.sum(axis=-1, keepdims=True)
-    both = forward * backward
-    return both[..., 1] / both.sum(axis=-1)

@@ -2,52 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from bodydouble.frames import quat_mul, quat_rotate, quat_to_rotvec
-from perception.body.anny_body import JOINT_NAMES, BodyState
+from perception.body.anny_body import BodyState
 from perception.body.anny_data import BONE_NAMES
-from perception.body.jacobian import JOINT_INFLUENCE, SIZE, Motions, log_rows
+from perception.body.jacobian import SIZE, Motions, log_rows
 from perception.body.limits import EASE_WEIGHTS, REST_POSTURE, limit_excess
 from perception.clip_solver import ClipEquations
+from perception.fit_config import FitConfig
 from perception.skin import Matches, Skin, gather
 
-SOLES = [JOINT_NAMES.index(f"{side}_{part}") for part in ("heel", "ball") for side in ("left", "right")]
-"""Points under the feet."""
-
-
-@dataclass(frozen=True)
-class FitWeights:
-    """Weights of the fit's terms."""
-
-    reach_m: float = 0.12
-    """Distance at which a correspondence has lost most of its pull, at first, m."""
-    final_reach_m: float = 0.05
-    """The same at the end, m."""
-    surface_to_points: float = 0.3
-    """Weight of the way back, from the body to the points."""
-    sole_m: float = 0.08
-    """Height over the floor below which a foot is not told from the floor, m."""
-    posture: float = 0.002
-    """Weight of the easy posture."""
-    limits: float = 0.2
-    """Weight of the joint limits."""
-    smooth: float = 0.02
-    """Weight of the joints' accelerations, in units of 10 m/s^2."""
-    steady: float = 0.02
-    """Weight of the local rotations' accelerations, in units of 100 rad/s^2."""
-    floor: float = 100.0
-    """Weight of feet under the floor, 1/m^2."""
-    afloat: float = 20.0
-    """Weight of a body whose lower foot is off the floor, 1/m^2."""
-    planted: float = 1.0
-    """Weight of moving planted feet, s^2/m^2."""
-    level: float = 50.0
-    """Weight of planted soles off the floor, 1/m^2."""
-    shape: float = 0.002
-    """Weight of an average shape."""
+FLOATING = 64
+"""Skin vertices of a frame that are pulled out of free space, those that float farthest."""
 
 
 def robust_weight(squared: torch.Tensor, reach: float) -> torch.Tensor:
@@ -63,19 +30,36 @@ def add_data(
     normals: torch.Tensor,
     points: torch.Tensor,
     found: Matches,
-    floor_z: float,
-    config: FitWeights,
+    visible: torch.Tensor,
+    config: FitConfig,
     reach: float,
     seen: torch.Tensor | None = None,
     by_shape: torch.Tensor | None = None,
     start: int = 0,
 ) -> torch.Tensor:
-    """Add both ways between points and skin; return the cost (B,) in units of the reach squared."""
+    """Add both ways between points and skin; return the cost (B,) in units of the reach squared.
+
+    All residuals of a vertex lie along its normal, so their weighted mean stands for them: one row per vertex.
+
+    Args:
+        equations: The sum.
+        motions: The body's derivatives.
+        skin: The sampled skin.
+        state: The posed body.
+        normals: The skin's normals (B, V, 3).
+        points: The person's points (B, P, 3).
+        found: Which of them belong together.
+        visible: Vertices that a camera should have seen (B, V), bool: only these are pulled to points.
+        config: Weights.
+        reach: Distance at which a correspondence has lost most of its pull, m.
+        seen: Frames that show the person (B,), bool.
+        by_shape: Derivatives (B, V, 5) along the normals by the shape.
+        start: First frame.
+    """
     vertices = state.vertices
     assert vertices is not None
-    at, normal = gather(vertices, found.vertex), gather(normals, found.vertex)
-    delta = points - at
-    residual = (delta * normal).sum(-1)
+    delta = points - gather(vertices, found.vertex)
+    residual = (delta * gather(normals, found.vertex)).sum(-1)
     # The vertices are sampled: distances along the skin say whether a point belongs at all, not where.
     along = ((delta**2).sum(-1) - residual**2).clamp_min(0).sqrt()
     squared = residual**2 + (along - 0.05).clamp_min(0) ** 2
@@ -86,25 +70,58 @@ def add_data(
     back_residual = (back * normals).sum(-1)
     back_along = ((back**2).sum(-1) - back_residual**2).clamp_min(0).sqrt()
     back_squared = back_residual**2 + (back_along - 0.05).clamp_min(0) ** 2
-    # What stands on the floor is cut away with the floor: no point is there to go to.
-    facing = (found.facing & (vertices[..., 2] > floor_z + config.sole_m)).to(points.dtype)
-    share = config.surface_to_points * facing / facing.sum(1, keepdim=True).clamp_min(1)
+    share = visible.to(points.dtype)
+    share = config.surface_to_points * share / share.sum(1, keepdim=True).clamp_min(1)
     back_weight = robust_weight(back_squared, reach) * share
     cost = cost + (share * back_squared / (back_squared + reach**2)).sum(1)
 
-    influence = skin.influence.expand(len(vertices), -1, -1)
-    own = motions.rows(vertices, normals, skin.influence)
-    rows = motions.rows(points - normal * residual[..., None], normal, gather(influence, found.vertex))
-    rows, residual = torch.cat([-rows, -own], dim=1), torch.cat([residual, back_residual], dim=1)
-    weight = torch.cat([weight, back_weight], dim=1)
+    total = back_weight.scatter_add(1, found.vertex, weight)
+    pull = (back_weight * back_residual).scatter_add(1, found.vertex, weight * residual)
+    mean = pull / total.clamp_min(1e-12)
     if seen is not None:
-        weight = weight * seen[:, None]
-    shared = None
-    if by_shape is not None:
-        own_shape = torch.einsum("bvc,bvcs->bvs", normals, by_shape)
-        shared = -torch.cat([gather(own_shape, found.vertex), own_shape], dim=1)
-    equations.add(rows, residual, weight, shared, start)
+        total = total * seen[:, None]
+    rows = motions.rows(vertices, normals, skin.influence)
+    equations.add(-rows, mean, total, None if by_shape is None else -by_shape, start)
     return cost
+
+
+def add_free_space(
+    equations: ClipEquations,
+    motions: Motions,
+    skin: Skin,
+    state: BodyState,
+    points: torch.Tensor,
+    found: Matches,
+    floating: torch.Tensor,
+    config: FitConfig,
+    seen: torch.Tensor,
+    start: int = 0,
+) -> None:
+    """Pull skin that floats where a camera saw through it to the nearest point, straight and from farther away.
+
+    Args:
+        equations: The sum.
+        motions: The body's derivatives.
+        skin: The sampled skin.
+        state: The posed body.
+        points: The person's points (B, P, 3).
+        found: Which of them belong together.
+        floating: How far skin lies in front of what was measured (B, V), m.
+        config: Weights.
+        seen: Frames that show the person (B,), bool.
+        start: First frame.
+    """
+    vertices = state.vertices
+    assert vertices is not None
+    excess, index = floating.topk(min(FLOATING, floating.shape[1]), dim=1)
+    at = gather(vertices, index)
+    way = gather(points, gather(found.point, index)) - at
+    distance = way.norm(dim=-1)
+    weight = config.free / floating.shape[1] * robust_weight(distance**2, config.free_reach_m)
+    weight = weight * (excess > config.free_m) * seen[:, None]
+    direction = way / distance.clamp_min(1e-6)[..., None]
+    influence = gather(skin.influence.expand(len(vertices), -1, -1), index)
+    equations.add(-motions.rows(at, direction, influence), distance, weight, start=start)
 
 
 def turns_against_rest(pose: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -124,22 +141,18 @@ def turns_against_rest(pose: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def add_posture(
-    equations: ClipEquations,
-    motions: Motions,
-    pose: torch.Tensor,
-    state: BodyState,
-    floor_z: float,
-    config: FitWeights,
-    start: int = 0,
+    equations: ClipEquations, pose: torch.Tensor, state: BodyState, config: FitConfig, start: int = 0
 ) -> torch.Tensor:
-    """Add posture, limits, lean and floor of single frames; return their cost (B,)."""
+    """Add posture, limits and lean of single frames; return their cost (B,)."""
     turn, rows = turns_against_rest(pose)
     ease = torch.as_tensor(EASE_WEIGHTS, dtype=pose.dtype)
     excess = limit_excess(turn)
     easy = (config.posture * ease[1:]).flatten().expand(len(pose), -1)
-    equations.add(rows, turn.flatten(1), easy, start=start)
     over = excess.flatten(1)
-    equations.add(rows, over, config.limits * (over != 0), start=start)
+    strict = config.limits * (over != 0)
+    # The same rows twice: what both pull to is a weighted mean.
+    both = easy + strict
+    equations.add(rows, (easy * turn.flatten(1) + strict * over) / both, both, start=start)
 
     # Heights of the pelvis' x and y axes: leaning forward and aside, whatever the heading.
     axes = torch.eye(3, dtype=pose.dtype)[:2].expand(len(pose), -1, -1)
@@ -150,41 +163,4 @@ def add_posture(
     lean = axes[..., 2]
     lean_weight = config.posture * ease[0, [1, 0]].expand(len(pose), -1)
     equations.add(lean_rows, lean, lean_weight, start=start)
-
-    soles = state.joint_pos[:, SOLES]
-    height = soles[..., 2] - floor_z
-    up_rows = motions.rows(soles, up.expand_as(soles), JOINT_INFLUENCE[SOLES])
-    sunk = config.floor * (height < 0)
-    # Somebody who does not jump stands on the floor with something; on a step or a seat the pull fades.
-    lowest = torch.nn.functional.one_hot(height.argmin(dim=1), len(SOLES)) * (height > 0)
-    afloat = config.afloat * lowest / (1 + (height / 0.1) ** 2) ** 2
-    equations.add(up_rows, height, (sunk + afloat).to(pose.dtype), start=start)
-    return (
-        (easy * turn.flatten(1) ** 2).sum(1)
-        + config.limits * (over**2).sum(1)
-        + (lean_weight * lean**2).sum(1)
-        + ((sunk + afloat) * height**2).sum(1)
-    )
-
-
-def planted_soles(
-    joint_pos: torch.Tensor, floor_z: float, fps: float, config: FitWeights, early: float
-) -> torch.Tensor:
-    """Return how surely each sole point stands still between frames (T - 1, 4): low and slow.
-
-    Args:
-        joint_pos: Joints and points (T, J, 3), world, m.
-        floor_z: Height of the floor, m.
-        fps: Frames per second.
-        config: Weights.
-        early: From 1 to 0 as the fit goes on: at first feet farther off the floor count too.
-    """
-    low = joint_pos[:, SOLES]
-    height = (0.5 * (low[1:, :, 2] + low[:-1, :, 2]) - floor_z).clamp_min(0)
-    # The fit still trembles: the mean motion over a sixth of a second counts.
-    half = max(1, round(0.085 * fps))
-    frames = torch.arange(len(low) - 1)
-    before, after = (frames - half + 1).clamp_min(0), (frames + half).clamp_max(len(low) - 1)
-    speed = (low[after] - low[before]).norm(dim=-1) * fps / (after - before)[:, None]
-    near = 0.04 + 0.10 * early
-    return torch.exp(-((height / near) ** 2)) * torch.exp(-((speed / 0.3) ** 2))
+    return (easy * turn.flatten(1) ** 2).sum(1) + config.limits * (over**2).sum(1) + (lean_weight * lean**2).sum(1)

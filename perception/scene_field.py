@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ DEEPEST_M = 0.12
 """Depth behind a surface up to which a place counts as inside, m: the mesh is open, farther back nothing is known."""
 BELOW_SHARE = 0.7
 """Least cosine between the way from the surface and its inner normal for a place to count as inside."""
+FLAT_M = 0.03
+"""Height up to which mesh counts as the floor, m."""
 MAX_CELLS = 4_000_000
 """Cells of a field at most, 16 MB."""
 
@@ -69,11 +72,18 @@ class SceneField:
         return value, gradient / self.cell_m
 
 
+def flat_field(floor_z: float) -> SceneField:
+    """Return the field of a floor alone, at a height, m; exact within half a kilometre."""
+    values = torch.tensor([-500.0, 500.0]).expand(2, 2, 2).contiguous()
+    return SceneField(torch.tensor([-500.0, -500.0, floor_z - 500.0]), 1000.0, values)
+
+
 def scene_field(scene: StaticScene, floor_z: float, low: np.ndarray, high: np.ndarray, cell_m: float) -> SceneField:
     """Return the field of a box of space.
 
     A place is inside where its nearest surface is seen from behind, no deeper than DEEPEST_M; elsewhere outside. Under
-    the floor is inside whatever the mesh shows there, so that a hole in the floor does not let a foot through.
+    the floor is inside whatever the mesh shows there, so that a hole in the floor does not let a foot through; mesh
+    within FLAT_M of the floor is the floor itself, with its noise and what shoes left on it.
 
     Args:
         scene: The static scene; its triangles turn counter-clockwise seen from free space.
@@ -93,8 +103,10 @@ def scene_field(scene: StaticScene, floor_z: float, low: np.ndarray, high: np.nd
     axes = [low[k] + cell_m * np.arange(size[k]) for k in range(3)]
     nodes = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     distance = nodes[:, 2] - floor_z
-    if len(scene.triangles):
-        answer = scene.raycaster().compute_closest_points(o3d.core.Tensor(nodes.astype(np.float32)))
+    flat = np.abs(scene.vertices[:, 2] - floor_z) < FLAT_M
+    raised = dataclasses.replace(scene, triangles=scene.triangles[~flat[scene.triangles].all(axis=1)])
+    if len(raised.triangles):
+        answer = raised.raycaster().compute_closest_points(o3d.core.Tensor(nodes.astype(np.float32)))
         way = nodes - answer["points"].numpy()
         far = np.linalg.norm(way, axis=1)
         normal = answer["primitive_normals"].numpy()
@@ -104,3 +116,19 @@ def scene_field(scene: StaticScene, floor_z: float, low: np.ndarray, high: np.nd
         distance = np.minimum(np.where(inside, -far, far), distance)
     values = torch.as_tensor(distance.reshape(size), dtype=torch.float32)
     return SceneField(torch.as_tensor(low, dtype=torch.float32), cell_m, values)
+
+
+def field_around(scene: StaticScene, floor_z: float, points: np.ndarray, cell_m: float) -> SceneField:
+    """Return the field of the space around a person's points (N, 3), world, m, in cells that are as small as they may.
+
+    Args:
+        scene: The static scene.
+        floor_z: Height of the floor, world, m.
+        points: The person's points at all times; an arm's length is added.
+        cell_m: Distance between nodes, m; larger where the person gets around far.
+    """
+    low, high = points.min(axis=0) - 0.5, points.max(axis=0) + 0.5
+    low[2] = min(low[2], floor_z - 0.3)
+    # Two more nodes per axis than the box has cells.
+    fits = (np.prod(high - low + 2 * cell_m) / MAX_CELLS) ** (1 / 3)
+    return scene_field(scene, floor_z, low, high, max(cell_m, 1.05 * float(fits)))

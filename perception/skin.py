@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from bodydouble.frames import quat_rotate
-from perception.body.anny_body import AnnyBody, BodyState
-from perception.body.anny_data import BONE_NAMES, SHAPE_NAMES
-from perception.body.jacobian import vertex_influence
+from bodydouble.frames import quat_rotate, quat_to_matrix
+from perception.body.anny_body import AnnyBody, BodyState, RestBody
+from perception.body.anny_data import BONE_NAMES, BONE_PARENTS, SHAPE_NAMES
+from perception.body.jacobian import BELOW, vertex_influence
 
 
 class Skin:
@@ -36,6 +36,28 @@ class Skin:
         bones = state.joint_quat[:, : len(BONE_NAMES)][:, self._bone]
         return state, quat_rotate(bones, self._normals.expand(len(pose), -1, -1))
 
+    @torch.no_grad()
+    def rest_by_shape(self, shape: torch.Tensor) -> RestBody:
+        """Return derivatives of the rest pose by the shape (5, V, 3) and (5, J, 3), by central differences."""
+        step = 0.02 * torch.eye(len(shape), dtype=shape.dtype)
+        ahead, behind = self.body.rest(shape + step), self.body.rest(shape - step)
+        return RestBody((ahead.vertices - behind.vertices) / 0.04, (ahead.joint_pos - behind.joint_pos) / 0.04)
+
+    @torch.no_grad()
+    def shape_rows(self, state: BodyState, normals: torch.Tensor, by_shape: RestBody) -> torch.Tensor:
+        """Return derivatives (B, V, 5) of the skin's places along its normals by the shape.
+
+        A posed body is linear in the rest pose's vertices and joints: the same sums hold for their derivatives.
+        """
+        turns = quat_to_matrix(state.joint_quat[:, : len(BONE_NAMES)])
+        heads = by_shape.joint_pos[:, : len(BONE_NAMES)]
+        parents = [max(p, 0) for p in BONE_PARENTS]
+        offsets = (turns[:, parents] @ (heads - heads[:, parents]).permute(1, 2, 0)).flatten(2)
+        shifts = BELOW @ offsets - (turns @ heads.permute(1, 2, 0)).flatten(2)
+        local = (normals[:, :, None] @ (self.body.weights @ turns.flatten(2)).unflatten(2, (3, 3)))[:, :, 0]
+        moved = (self.body.weights @ shifts).unflatten(2, (3, -1))
+        return torch.einsum("bvc,svc->bvs", local, by_shape.vertices) + (normals[..., None] * moved).sum(2)
+
 
 @functools.cache
 def whole_body() -> AnnyBody:
@@ -54,6 +76,34 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class Eyes:
+    """The cameras that saw the points. B frames, C cameras at most."""
+
+    position: torch.Tensor
+    """Positions (B, C, 3), world, m; a frame that fewer cameras saw has one of them twice."""
+    camera: torch.Tensor
+    """Which of them saw each point (B, P)."""
+
+    def part(self, index: slice | torch.Tensor) -> Eyes:
+        """Return those of some frames."""
+        return Eyes(self.position[index], self.camera[index])
+
+
+def eyes_of(origin: torch.Tensor) -> Eyes:
+    """Return the different cameras of each frame, from the position (B, P, 3) of the camera that saw each point."""
+    camera = torch.full(origin.shape[:2], -1)
+    positions = []
+    frames = torch.arange(len(origin))
+    while not positions or bool((camera < 0).any()):
+        # The camera of the first point that has none yet; where all have one, the first camera again.
+        eye = origin[frames, (camera < 0).int().argmax(dim=1)]
+        same = (origin - eye[:, None]).abs().amax(dim=2) < 1e-6
+        camera = torch.where(same & (camera < 0), len(positions), camera)
+        positions.append(eye)
+    return Eyes(torch.stack(positions, dim=1), camera)
+
+
+@dataclass(frozen=True)
 class Matches:
     """Which vertex and which point belong together, B frames."""
 
@@ -66,23 +116,29 @@ class Matches:
 
 
 @torch.no_grad()
-def match(vertices: torch.Tensor, normals: torch.Tensor, points: torch.Tensor, origin: torch.Tensor) -> Matches:
+def match(vertices: torch.Tensor, normals: torch.Tensor, points: torch.Tensor, eyes: Eyes) -> Matches:
     """Return for each point the nearest vertex that faces its camera, and for each vertex the nearest such point.
 
     Args:
         vertices: Sampled skin (B, V, 3).
         normals: Its normals (B, V, 3).
         points: The person's points (B, P, 3).
-        origin: Cameras that saw them (B, P, 3).
+        eyes: Cameras that saw them.
     """
-    distance = torch.cdist(points, vertices)
-    to_camera = torch.nn.functional.normalize(origin - points, dim=-1)
-    distance += 0.5 * (to_camera @ normals.transpose(1, 2) < -0.1)
-    # The cameras of a frame are few: its points' origins, thinned out, name them all.
-    eyes = origin[:, :: max(1, origin.shape[1] // 16)]
-    view = torch.nn.functional.normalize(eyes[:, :, None] - vertices[:, None], dim=-1)
-    facing = ((view * normals[:, None]).sum(-1) > 0.3).any(dim=1)
-    return Matches(distance.argmin(dim=2), distance.argmin(dim=1), facing)
+    view = torch.nn.functional.normalize(eyes.position[:, :, None] - vertices[:, None], dim=-1)
+    cosine = (view * normals[:, None]).sum(-1)
+    # Squared distances, and a quarter for a vertex that the point's camera cannot see, as one product of matrices:
+    # |v|^2 - 2 p.v + away, where |p|^2 is left out as it changes no minimum over vertices.
+    middle = points.mean(dim=1, keepdim=True)
+    p, v = points - middle, vertices - middle
+    saw = torch.nn.functional.one_hot(eyes.camera, eyes.position.shape[1]).to(points.dtype)
+    left = torch.cat([-2 * p, torch.ones_like(p[..., :1]), saw], dim=2)
+    right = torch.cat([v, (v * v).sum(-1, keepdim=True), 0.25 * (cosine < -0.1).transpose(1, 2)], dim=2)
+    by_point = left @ right.transpose(1, 2)
+    by_vertex = right @ left.transpose(1, 2) + (p * p).sum(-1)[:, None]
+    # numpy's argmin over the last axis is several times as fast as torch's.
+    vertex = torch.from_numpy(by_point.numpy().argmin(axis=2))
+    return Matches(vertex, torch.from_numpy(by_vertex.numpy().argmin(axis=2)), (cosine > 0.3).any(dim=1))
 
 
 def gather(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

@@ -41,12 +41,14 @@ class Motions:
     """The derivatives of one set of posed bodies, B frames."""
 
     def __init__(self, state: BodyState) -> None:
-        """Hold the joints' places and the axes of the bones' parents."""
-        self._joints = state.joint_pos[:, :BONES]
-        matrix = quat_to_matrix(state.joint_quat[:, :BONES])
-        parent = matrix[:, [max(p, 0) for p in BONE_PARENTS]].clone()
-        parent[:, 0] = torch.eye(3, dtype=matrix.dtype)
-        self._axes = parent
+        """Hold what every point's turns have in common: the joints' places and the axes of the bones' parents."""
+        joints = state.joint_pos[:, :BONES]
+        axes = quat_to_matrix(state.joint_quat[:, [max(p, 0) for p in BONE_PARENTS]])
+        axes[:, 0] = torch.eye(3, dtype=axes.dtype)
+        # A turn w about joint p moves x by w x (x - p); along d that is w . (x x d) + (p x w) . d. With w along the
+        # columns of the axes it is linear in (x x d, d): one matrix product for all bones.
+        moment = torch.linalg.cross(joints[..., None], axes, dim=2)
+        self._turn = torch.cat([axes, moment], dim=2).transpose(1, 2).flatten(2)
 
     def rows(self, points: torch.Tensor, directions: torch.Tensor, influence: torch.Tensor) -> torch.Tensor:
         """Return derivatives (B, N, 69) of the points' motion along directions.
@@ -56,13 +58,8 @@ class Motions:
             directions: Directions (B, N, 3), world.
             influence: How much each point moves with each bone (N, 22) or (B, N, 22).
         """
-        # A turn w about joint p moves x by w x (x - p); along d that is w . ((x - p) x d).
-        lever = torch.linalg.cross(points, directions)[:, :, None] - torch.linalg.cross(
-            self._joints[:, None], directions[:, :, None]
-        )
-        lever = lever * influence[..., None]
-        # In the parents' axes, all bones at once.
-        turned = torch.matmul(lever.transpose(1, 2), self._axes).transpose(1, 2)
+        lever = torch.cat([torch.linalg.cross(points, directions), directions], dim=2)
+        turned = (lever @ self._turn).unflatten(2, (BONES, 3)) * influence[..., None]
         return torch.cat([directions, turned.flatten(2)], dim=2)
 
     def point_rows(self, points: torch.Tensor, influence: torch.Tensor) -> torch.Tensor:
