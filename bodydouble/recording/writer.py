@@ -219,13 +219,19 @@ class RecordingWriter:
         }
         self.write(camera_topics(camera).depth, messages.IMAGE, fields, t_ns)
 
-    def write_pose(self, camera: str, T_world_camera: np.ndarray, t_ns: int) -> None:
+    def write_pose(self, camera: str, T_world_camera: np.ndarray, t_ns: int, frame: str = "") -> None:
         """Write a camera's pose (4, 4), camera axes x right, y down, z forward, on /tf.
+
+        Args:
+            camera: Camera name.
+            T_world_camera: The pose.
+            t_ns: Time in nanoseconds.
+            frame: Frame of its depth images, where they were written as received and have a frame of their own.
 
         Raises:
             InputError: The matrix is no rigid transform (rotation off by more than 1e-3).
         """
-        transform = _transform(WORLD_FRAME, optical_frame(camera), T_world_camera, t_ns)
+        transform = _transform(WORLD_FRAME, frame or optical_frame(camera), T_world_camera, t_ns)
         self.write("/tf", messages.TF_MESSAGE, {"transforms": [transform]}, t_ns)
 
     def write_static_transform(self, parent: str, child: str, T_parent_child: np.ndarray, t_ns: int) -> None:

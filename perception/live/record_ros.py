@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import json
 import queue
-import struct
 import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from bodydouble.errors import InputError
-from bodydouble.frames import make_se3, quat_to_matrix
 from bodydouble.recording import RecordingWriter, messages
 from bodydouble.recording.topics import camera_topics
-from perception.live.pairing import Pair, Pairing
+from perception.importers.bag.bag_messages import ODOMETRY, POSE
+from perception.live.recorder import CameraCount, Received, Recorder
 
 IMAGE_TYPES = (messages.IMAGE, messages.COMPRESSED_IMAGE)
 """Message types of images."""
-POSE, ODOMETRY = "geometry_msgs/msg/PoseStamped", "nav_msgs/msg/Odometry"
-"""Message types of poses."""
 QUEUE_SIZE = 400
 """Messages that can wait to be written."""
-WAITING = 30
-"""Images of a camera that wait for their partner."""
 
 
 @dataclass(frozen=True)
@@ -41,31 +36,21 @@ class RosRecordConfig:
     cameras: tuple[str, ...] = ("camera",)
     """Names of the cameras; they take the place of {camera} in the topics."""
     color: str = "/{camera}/color/image_raw"
-    """Colour images, Image or CompressedImage (JPEG, PNG). Empty: depth only."""
+    """Colour images: Image, or CompressedImage with JPEG or PNG (.../compressed). Empty: depth only."""
     depth: str = "/{camera}/aligned_depth_to_color/image_raw"
-    """Depth images registered to the colour images: 16UC1 in mm or 32FC1 in m."""
+    """Depth images registered to the colour images: 16UC1 in mm or 32FC1 in m, raw or .../compressedDepth (PNG)."""
     info: str = "/{camera}/aligned_depth_to_color/camera_info"
     """CameraInfo of the depth images."""
     pose: str = ""
     """Poses of a camera's optical frame in the world, PoseStamped or Odometry. Empty: transforms on /tf are taken."""
+    world: str = ""
+    """Frame of /tf that stands still in the room; empty: told by its name (world, map, odom, ...). none: no poses."""
     seconds: float = 0.0
     """Length of the recording, s; 0 records until Ctrl-C."""
     wait_s: float = 10.0
     """Longest wait for every topic to appear, s."""
     slop_ms: float = 20.0
     """Farthest distance in time between a depth image and its colour image, ms."""
-
-
-@dataclass(frozen=True)
-class CameraCount:
-    """What came of one camera."""
-
-    frames: int
-    """Depth images that were written."""
-    dropped_depth: int
-    """Depth images without a colour image near in time."""
-    dropped_color: int
-    """Colour images without a depth image near in time."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +61,6 @@ class RosRecorded:
     """The recording."""
     cameras: dict[str, CameraCount]
     """Counts by camera."""
-    transforms: int
-    """Messages with poses or transforms."""
     queue_full: int
     """Messages dropped because the disk could not follow."""
     warnings: tuple[str, ...]
@@ -86,94 +69,12 @@ class RosRecorded:
     def __str__(self) -> str:
         """One line per camera."""
         lines = [
-            f"{self.path}: {name}: {count.frames} frames; without a partner: {count.dropped_depth} depth, "
-            f"{count.dropped_color} colour"
+            f"{self.path}: {name}: {count.frames} frames, {count.poses} poses; without a partner: "
+            f"{count.dropped_depth} depth, {count.dropped_color} colour"
             for name, count in self.cameras.items()
         ]
-        lines.append(f"poses: {self.transforms}; dropped, disk too slow: {self.queue_full}")
+        lines.append(f"dropped, disk too slow: {self.queue_full}")
         return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
-
-
-class _Received(NamedTuple):
-    camera: str
-    kind: str
-    msgtype: str
-    data: bytes
-    received_ns: int
-
-
-def stamp_of(data: bytes) -> int:
-    """Return the header's stamp of a serialized message whose first field is a header, ns.
-
-    Raises:
-        ValueError: The bytes are too few.
-    """
-    if len(data) < 12:
-        raise ValueError(f"{len(data)} bytes hold no header")
-    sec, nanosec = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
-    return sec * 1_000_000_000 + nanosec
-
-
-class Recorder:
-    """Writes messages as they come: images in pairs, intrinsics and transforms as they are. Knows nothing of ROS.
-
-    Args:
-        writer: The recording.
-        config: What is recorded.
-    """
-
-    def __init__(self, writer: RecordingWriter, config: RosRecordConfig) -> None:
-        self._writer = writer
-        self._has_color = bool(config.color)
-        self._pairings: dict[str, Pairing[_Received]] = {
-            name: Pairing(int(config.slop_ms * 1e6), WAITING) for name in config.cameras
-        }
-        self._depth_only = dict.fromkeys(config.cameras, 0)
-        self.transforms = 0
-
-    def add(self, item: _Received) -> None:
-        """Take in one message."""
-        if item.kind in ("/tf", "/tf_static"):
-            self._writer.write_cdr(item.kind, item.msgtype, item.data, item.received_ns, item.received_ns)
-            self.transforms += 1
-            return
-        stamp = stamp_of(item.data)
-        if item.kind == "pose":
-            self._writer.write_pose(item.camera, _pose_matrix(item), stamp)
-            self.transforms += 1
-        elif item.kind == "info":
-            topic = camera_topics(item.camera).info
-            self._writer.write_cdr(topic, item.msgtype, item.data, item.received_ns, stamp)
-        elif item.kind == "depth" and not self._has_color:
-            self._write_image(camera_topics(item.camera).depth, item, stamp)
-            self._depth_only[item.camera] += 1
-        else:
-            pairing = self._pairings[item.camera]
-            ready = pairing.add_depth(stamp, item) if item.kind == "depth" else pairing.add_color(stamp, item)
-            for pair in ready:
-                self._write_pair(item.camera, pair)
-
-    def finish(self) -> dict[str, CameraCount]:
-        """Write the last pairs and return the counts by camera."""
-        for name, pairing in self._pairings.items():
-            for pair in pairing.finish():
-                self._write_pair(name, pair)
-        return self.counts()
-
-    def counts(self) -> dict[str, CameraCount]:
-        """Return the counts so far by camera."""
-        return {
-            name: CameraCount(pairing.paired + self._depth_only[name], pairing.dropped_depth, pairing.dropped_color)
-            for name, pairing in self._pairings.items()
-        }
-
-    def _write_pair(self, camera: str, pair: Pair[_Received]) -> None:
-        topics = camera_topics(camera)
-        self._write_image(topics.color, pair.color, pair.color_ns)
-        self._write_image(topics.depth, pair.depth, pair.depth_ns)
-
-    def _write_image(self, topic: str, item: _Received, stamp: int) -> None:
-        self._writer.write_cdr(topic, item.msgtype, item.data, item.received_ns, stamp)
 
 
 def record_ros(out: Path, config: RosRecordConfig) -> RosRecorded:
@@ -191,13 +92,13 @@ def record_ros(out: Path, config: RosRecordConfig) -> RosRecorded:
     topics = _wanted(config)
     warnings = []
     full = 0
-    waiting: queue.Queue[_Received | None] = queue.Queue(QUEUE_SIZE)
+    waiting: queue.Queue[Received | None] = queue.Queue(QUEUE_SIZE)
 
     def receiver(camera: str, kind: str, msgtype: str) -> Any:
         def receive(data: bytes) -> None:
             nonlocal full
             try:
-                waiting.put_nowait(_Received(camera, kind, msgtype, data, time.time_ns()))
+                waiting.put_nowait(Received(camera, kind, msgtype, data, time.time_ns()))
             except queue.Full:
                 full += 1
 
@@ -207,7 +108,8 @@ def record_ros(out: Path, config: RosRecordConfig) -> RosRecorded:
         types = _await_topics(running.node, [topic for topic, _, _ in topics], config.wait_s, running.stop)
         _check_types(topics, types)
         with RecordingWriter(out, live=True) as writer:
-            recorder = Recorder(writer, config)
+            slop_ns = int(config.slop_ms * 1e6)
+            recorder = Recorder(writer, config.cameras, bool(config.color), slop_ns, config.world)
             failure: list[Exception] = []
 
             def write() -> None:
@@ -228,25 +130,22 @@ def record_ros(out: Path, config: RosRecordConfig) -> RosRecorded:
                 for topic in ("/tf", "/tf_static"):
                     _subscribe(running.node, topic, messages.TF_MESSAGE, receiver("", topic, messages.TF_MESSAGE))
             _wait(recorder, config.seconds, running.stop)
-            waiting.put(None)
-            thread.join()
+            _end(thread, waiting)
             if failure:
+                if not any(count.frames for count in recorder.counts().values()):
+                    writer.discard()  # nothing worth keeping came
                 raise failure[0]
             counts = recorder.finish()
-            writer.write_metadata("recorder", {"config": json.dumps(asdict(config)), "queue_full": str(full)})
+            warnings += recorder.warnings()
+            record = {"config": json.dumps(asdict(config)), "queue_full": str(full), "notes": "; ".join(warnings)}
+            record |= {
+                f"dropped_{name}": f"{c.dropped_depth} depth, {c.dropped_color} colour" for name, c in counts.items()
+            }
+            writer.write_metadata("recorder", record)
     if not any(count.frames for count in counts.values()):
         out.unlink()
         raise InputError(f"{out}: no depth image with its colour image came; raise config.slop_ms or check the cameras")
-    if not recorder.transforms and not warnings:
-        warnings.append("no pose came; the cameras' motion has to be tracked from the images")
-    return RosRecorded(out, counts, recorder.transforms, full, tuple(warnings))
-
-
-def _pose_matrix(item: _Received) -> np.ndarray:
-    message = messages.deserialize(item.msgtype, item.data)
-    pose = message.pose if item.msgtype == POSE else message.pose.pose
-    p, q = pose.position, pose.orientation
-    return make_se3(quat_to_matrix(np.array([q.w, q.x, q.y, q.z])), np.array([p.x, p.y, p.z]))
+    return RosRecorded(out, counts, full, tuple(warnings))
 
 
 def _wanted(config: RosRecordConfig) -> list[tuple[str, str, str]]:
@@ -307,6 +206,14 @@ def _subscribe(node: Any, topic: str, msgtype: str, receive: Any) -> None:
     if topic == "/tf_static":
         profile.reliability = qos.ReliabilityPolicy.RELIABLE
     node.create_subscription(kind, topic, receive, profile, raw=True)
+
+
+def _end(thread: threading.Thread, waiting: queue.Queue[Received | None]) -> None:
+    """Let the writing thread write what waits, then end; it may have ended already, with the queue full."""
+    while thread.is_alive():
+        with contextlib.suppress(queue.Full):
+            waiting.put(None, timeout=0.1)
+            thread.join()
 
 
 def _wait(recorder: Recorder, seconds: float, stop: threading.Event) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from bodydouble.recording.images import decode_color, decode_depth_values
 from bodydouble.recording.limits import Limits
 from perception.importers.bag.cameras import CameraChoice
 from perception.importers.bag.geometry import CameraGeometry
-from perception.importers.bag.poses import PoseLookup
+from perception.importers.bag.poses import PoseLookup, PoseQueue
 from perception.importers.bag.survey import damaged_says
 from perception.importers.color_image import open_color, shrink
 from perception.importers.depth_unit import to_millimetres
@@ -21,7 +20,6 @@ from perception.live.pairing import Pair, Pairing
 
 _WAITING = 30
 """Images that wait for their partner."""
-_MAX_WAITING_POSES = 2000
 
 
 class CameraStream:
@@ -50,19 +48,23 @@ class CameraStream:
         self._writer, self._choice, self._geometry = writer, choice, geometry
         self._metres, self._poses, self._limits = metres, poses, limits
         self._pairing: Pairing[Any] = Pairing(slop_ns, _WAITING, self._write_depth)
-        self._without_pose: deque[int] = deque()
+        self._queue = PoseQueue(lambda pose, t_ns: writer.write_pose(choice.name, pose, t_ns))
         self._begun = False
         self.first_ns: int | None = None
         self.last_ns = 0
         self.frames = 0
         """Depth images written."""
         self.with_color = 0
-        self.with_pose = 0
         self.too_far = 0
         """Readings beyond what a recording holds."""
         self.went_back = 0
         """Images whose stamps do not rise."""
         self._last = {"depth": -1, "color": -1}
+
+    @property
+    def with_pose(self) -> int:
+        """Depth images with a pose."""
+        return self._queue.written
 
     @property
     def dropped_color(self) -> int:
@@ -83,16 +85,8 @@ class CameraStream:
 
     def write_poses(self, final: bool = False) -> None:
         """Write the poses of depth images for which the transforms have come."""
-        if self._poses is None:
-            return
-        while self._without_pose and (
-            final or len(self._without_pose) > _MAX_WAITING_POSES or self._poses.ready(self._without_pose[0])
-        ):
-            t_ns = self._without_pose.popleft()
-            pose = self._poses.at(t_ns)
-            if pose is not None:
-                self._writer.write_pose(self._choice.name, pose, t_ns)
-                self.with_pose += 1
+        if self._poses is not None:
+            self._queue.flush(self._poses, final)
 
     def finish(self) -> None:
         """Write what is left."""
@@ -127,7 +121,7 @@ class CameraStream:
         self.first_ns = t_ns if self.first_ns is None else self.first_ns
         self.last_ns = t_ns
         if self._poses is not None:
-            self._without_pose.append(t_ns)
+            self._queue.add(t_ns)
             self.write_poses()
 
     def _write_color(self, message: Any, t_ns: int) -> None:

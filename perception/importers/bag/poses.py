@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
+
 import numpy as np
 
 from bodydouble.errors import InputError
@@ -11,6 +14,8 @@ from perception.importers.bag.cameras import NONE
 
 WORLD_NAMES = ("world", "map", "odom", "earth", "mocap")
 """Names of frames that stand still in the room (REP 105 and common trackers)."""
+MAX_WAITING = 2000
+"""Most times that wait for a pose."""
 _OPTION = "--config.world"
 
 
@@ -36,7 +41,7 @@ def choose_world(tree: TransformTree, frame: str, told: str) -> tuple[str | None
     if not above:
         return None, f"no transform holds the camera's frame {frame!r}; no poses"
     root, moves = above[-1][0], not all(static for _, static in above)
-    if root.split("/")[-1].lower() in WORLD_NAMES:
+    if is_world(root):
         return root, f"the world is the frame {root}: {way}"
     if not moves:
         return None, (
@@ -44,6 +49,11 @@ def choose_world(tree: TransformTree, frame: str, told: str) -> tuple[str | None
             f"still, give {_OPTION} {root}"
         )
     raise InputError(f"which frame stands still in the room? {way}; name it with {_OPTION}, or {NONE} for no poses")
+
+
+def is_world(frame: str) -> bool:
+    """Return whether a frame's name says that it stands still in the room."""
+    return frame.split("/")[-1].lower() in WORLD_NAMES
 
 
 def relative(tree: TransformTree, to: str, source: str) -> np.ndarray | None:
@@ -88,6 +98,35 @@ class PoseLookup:
             return T_root_camera
         T_root_world = self._tree.lookup(self._world, t_ns)
         return None if T_root_world is None else se3_inverse(T_root_world) @ T_root_camera
+
+
+class PoseQueue:
+    """Times that wait for their pose.
+
+    Args:
+        write: Called with T_world_camera (4, 4) and its time.
+    """
+
+    def __init__(self, write: Callable[[np.ndarray, int], None]):
+        self._write = write
+        self._times: deque[int] = deque()
+        self.written = 0
+        """Poses so far."""
+
+    def add(self, t_ns: int) -> None:
+        """Take in a time that needs a pose; the oldest is given up where too many wait."""
+        self._times.append(t_ns)
+        if len(self._times) > MAX_WAITING:
+            self._times.popleft()
+
+    def flush(self, lookup: PoseLookup, final: bool = False) -> None:
+        """Write the poses for which nothing better can come (all that are known, if `final`)."""
+        while self._times and (final or lookup.ready(self._times[0])):
+            t_ns = self._times.popleft()
+            pose = lookup.at(t_ns)
+            if pose is not None:
+                self._write(pose, t_ns)
+                self.written += 1
 
 
 def _above(tree: TransformTree, frame: str) -> list[tuple[str, bool]]:

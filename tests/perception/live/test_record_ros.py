@@ -24,8 +24,9 @@ def domain() -> dict[str, str]:
 
 
 @pytest.fixture
-def camera(domain: dict[str, str]) -> Iterator[None]:
-    process = subprocess.Popen([sys.executable, "-m", "tests.perception.live.camera_node"], env=domain)
+def camera(domain: dict[str, str], request: pytest.FixtureRequest) -> Iterator[None]:
+    mode = [request.param] if hasattr(request, "param") else []
+    process = subprocess.Popen([sys.executable, "-m", "tests.perception.live.camera_node", *mode], env=domain)
     yield
     process.terminate()
     assert process.wait(20) == 0
@@ -56,6 +57,22 @@ def test_recording_holds_pairs_poses_and_intrinsics(tmp_path: Path, domain: dict
     for count, frame in posed:
         assert abs(frame.T_world_camera[0, 3] - 0.01 * count) < 1e-6
     assert "cam: " in done.stdout and "without a partner" in done.stdout
+
+
+@pytest.mark.parametrize("camera", ["compressed"], indirect=True)
+@pytest.mark.usefixtures("camera")
+def test_compressed_topics(tmp_path: Path, domain: dict[str, str]) -> None:
+    done = record(tmp_path / "live.mcap", domain, "--config.seconds", "2", "--config.slop-ms", "5")
+    assert done.returncode == 0, done.stderr
+    with RecordingReader(tmp_path / "live.mcap") as reader:
+        frames = list(reader.frames("cam"))
+        assert "depth" in reader.metadata["recorder"]["dropped_cam"]
+    assert len(frames) > 20
+    for frame in frames[1:]:
+        # The pose tells the number of the frame; 2 m are quantised to 0.2 mm.
+        count = 100 * frame.T_world_camera[0, 3]
+        assert abs(float(frame.depth[0, 0]) * 1000 - 1500 - count) < 0.5
+        assert abs(int(frame.color[0, 0, 0]) - round(count) % 256) <= 1
 
 
 def test_missing_topic_is_named(tmp_path: Path, domain: dict[str, str]) -> None:
