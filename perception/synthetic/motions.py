@@ -16,6 +16,12 @@ from bodydouble.errors import InputError
 Array = np.ndarray
 
 
+SIT_BACK = 0.42
+"""How far behind the feet one sits, in lengths of the leg."""
+CLIMB_STEP = 0.48
+"""Length of the step up on a platform, in lengths of the leg."""
+
+
 @dataclass(frozen=True)
 class Segment:
     """One thing the person does."""
@@ -25,7 +31,8 @@ class Segment:
     seconds: float
     """How long it takes, s."""
     amount: float = 1.0
-    """How much: depth of a squat or bow (1 is deep), metres walked, radians turned to the left."""
+    """How much: depth of a squat or bow (1 is deep), metres walked, radians turned to the left, metres climbed (a
+    negative amount steps down backwards)."""
     side: str = "right"
     """Which hand: left, right or both."""
 
@@ -75,6 +82,8 @@ class Tracks:
     """Whether each foot stands (T, 2), bool."""
     seat: Array
     """Whether the pelvis rests on something (T,), bool."""
+    rest: Array
+    """How far the trunk's height is given by what it rests on (T,), in [0, 1]; 1 is at rest."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,8 @@ class _Planner:
 
     body: Proportions
     fps: float
+    on_scene: bool = False
+    ground: float = 0.0
     rows: list[dict[str, Array]] = field(default_factory=list)
 
     def start(self, xy: tuple[float, float], heading: float) -> None:
@@ -125,6 +136,7 @@ class _Planner:
                 "hands": self.rest_hands(),
                 "contact": np.array([True, True]),
                 "seat": np.array(False),
+                "rest": np.array(0.0),
             }
         )
 
@@ -136,7 +148,7 @@ class _Planner:
     def frames(self, seconds: float) -> int:
         return max(2, round(seconds * self.fps))
 
-    def blend(self, seconds: float, **targets: Array | list[float]) -> None:
+    def blend(self, seconds: float, **targets: Array | list[float] | float) -> None:
         """Move smoothly to the targets; what is not named stays."""
         begin = self.rows[-1]
         for share in min_jerk(self.frames(seconds)):
@@ -152,7 +164,7 @@ class _Planner:
 
     def stance(self) -> Array:
         """Return the pelvis position over the middle of the feet."""
-        return np.array([*self.rows[-1]["feet"][:, :2].mean(axis=0), self.body.pelvis_height])
+        return np.array([*self.rows[-1]["feet"][:, :2].mean(axis=0), self.body.pelvis_height + self.ground])
 
     def hands_to(self, side: str, target: Array) -> Array:
         """Return both hands with the chosen ones at a target given for the left hand."""
@@ -162,6 +174,35 @@ class _Planner:
         if side in ("right", "both"):
             hands[1] = target * [1, -1, 1]
         return hands
+
+    def lap(self, share: float) -> dict[str, Array]:
+        """Return the target of hands some way from hanging to over the thighs; none without a scene."""
+        if not self.on_scene:
+            return {}
+        over = self.hands_to("both", np.array([0.30, self.body.shoulder[1] - 0.02, 0.16]))
+        return {"hands": self.rest_hands() + share * (over - self.rest_hands())}
+
+    def swing(self, foot: int, place: Array, seconds: float, **targets: Array | list[float] | float) -> None:
+        """Lift one foot, then move it over to a place (3,) while the rest goes to the targets."""
+        first = len(self.rows)
+        begin = self.rows[-1]["feet"][foot]
+        self.blend(seconds, **targets)
+        frames = len(self.rows) - first
+        up, on = min_jerk(round(0.6 * frames)), min_jerk(frames - round(0.2 * frames))
+        top = max(begin[2], place[2]) + 0.05 * self.body.leg
+        for index, row in enumerate(self.rows[first:]):
+            feet = row["feet"].copy()
+            late = index - (frames - len(on))
+            feet[foot, :2] = begin[:2] + (on[late] if late >= 0 else 0.0) * (place - begin)[:2]
+            down = index - len(up)
+            if down < 0:
+                feet[foot, 2] = begin[2] + up[index] * (top - begin[2])
+            else:
+                feet[foot, 2] = top + min_jerk(frames - len(up))[down] * (place[2] - top)
+            row["feet"] = feet
+            contact = np.array([True, True])
+            contact[foot] = index == frames - 1
+            row["contact"] = contact
 
     def step(self, foot: int, xy: Array, yaw: float, seconds: float, pelvis_xy: Array, heading: float) -> None:
         """Swing one foot to a place while the pelvis moves on over the other."""
@@ -182,7 +223,8 @@ class _Planner:
             row = dict(begin)
             feet = begin["feet"].copy()
             feet[foot, :2] += share * (xy - feet[foot, :2])
-            feet[foot, 2] = self.body.ankle_height + 0.09 * self.body.leg * np.sin(np.pi * (index + 1) / swing) ** 2
+            standing = self.body.ankle_height + self.ground
+            feet[foot, 2] = standing + 0.09 * self.body.leg * np.sin(np.pi * (index + 1) / swing) ** 2
             row["feet"] = feet
             yaws = begin["foot_yaw"].copy()
             yaws[foot] += share * (yaw - yaws[foot])
@@ -286,19 +328,84 @@ def _turn(p: _Planner, s: Segment) -> None:
 
 
 def _sit(p: _Planner, s: Segment) -> None:
-    """Sit down on a seat of 0.45 m behind the person, and stay."""
-    seat = p.stance() - [*p.forward(0.42 * p.body.leg), 0.0]
+    """Sit down on a seat of 0.45 m behind the person, and stay; on a scene, on what stands there."""
+    seat = p.stance() - [*p.forward(SIT_BACK * p.body.leg), 0.0]
     seat[2] = 0.45 + 0.10
-    p.blend(0.5 * s.seconds, pelvis=0.5 * (seat + p.stance()), torso=[0.5, 0.35, 0.0])
-    p.blend(0.5 * s.seconds, pelvis=seat, torso=[0.0, 0.10, 0.0])
+    rest = float(p.on_scene)
+    p.blend(0.5 * s.seconds, pelvis=0.5 * (seat + p.stance()), torso=[0.5, 0.35, 0.0], **p.lap(0.5))
+    p.blend(0.5 * s.seconds, pelvis=seat, torso=[0.0, 0.10, 0.0], rest=rest, **p.lap(1.0))
     p.rows[-1]["seat"] = np.array(True)
 
 
 def _stand_up(p: _Planner, s: Segment) -> None:
     begin = p.rows[-1]["pelvis"]
     p.rows[-1] = {**p.rows[-1], "seat": np.array(False)}
-    p.blend(0.5 * s.seconds, pelvis=0.5 * (begin + p.stance()), torso=[0.55, 0.35, 0.0])
-    p.blend(0.5 * s.seconds, pelvis=p.stance(), torso=np.zeros(3))
+    p.blend(0.5 * s.seconds, pelvis=0.5 * (begin + p.stance()), torso=[0.55, 0.35, 0.0], rest=0.0, **p.lap(0.5))
+    p.blend(0.5 * s.seconds, pelvis=p.stance(), torso=np.zeros(3), **p.lap(0.0))
+
+
+def _climb(p: _Planner, s: Segment) -> None:
+    """Step up on a platform ahead with both feet, one after the other; down again backwards, the same way."""
+    length = CLIMB_STEP * p.body.leg
+    if s.amount >= 0:
+        _step_up(p, s.seconds, s.amount, length)
+        return
+    below = _Planner(p.body, p.fps, p.on_scene, p.ground + s.amount)
+    lower = np.array([*p.forward(-length), s.amount])
+    now = p.rows[-1]
+    below.rows.append({**now, "pelvis": now["pelvis"] + lower, "feet": now["feet"] + lower})
+    _step_up(below, s.seconds, -s.amount, length)
+    p.rows.extend(below.rows[-2::-1])
+    p.ground += s.amount
+
+
+def _step_up(p: _Planner, seconds: float, rise: float, length: float) -> None:
+    begin = p.rows[-1]
+    lead, trail = begin["feet"][0], begin["feet"][1]
+    onto = np.array([*p.forward(length), rise])
+    # The weight goes over the trailing foot, the other one goes up and on the platform.
+    p.blend(0.15 * seconds, pelvis=[*(0.25 * lead + 0.75 * trail)[:2], begin["pelvis"][2]])
+    p.swing(0, lead + onto, 0.25 * seconds, pelvis=p.rows[-1]["pelvis"] + [*p.forward(0.2 * length), 0.0])
+    # Then it goes over the leading foot, as far and as high as the leg behind allows.
+    over = 0.50 * (lead + onto)[:2] + 0.50 * trail[:2]
+    p.blend(0.22 * seconds, pelvis=[*over, begin["pelvis"][2] - 0.02 * p.body.leg], torso=[0.25, 0.20, 0.0])
+    p.ground += rise
+    high = [*(0.8 * (lead + onto) + 0.2 * (trail + onto))[:2], begin["pelvis"][2] + rise]
+    p.swing(1, trail + onto, 0.28 * seconds, pelvis=high, torso=np.zeros(3))
+    p.blend(0.10 * seconds, pelvis=p.stance())
+
+
+def _lie(p: _Planner, s: Segment) -> None:
+    """Squat, sit down on the floor with the hands behind, lie back. The feet stand all the time."""
+    stance, leg = p.stance(), p.body.leg
+    height, width = p.body.shoulder
+    ahead = p.hands_to("both", np.array([0.45 * p.body.arm, width + 0.06, height - 0.5 * p.body.arm]))
+    squat = stance - [*p.forward(0.26 * leg), 0.0]
+    squat[2] = p.ground + 0.48 * leg
+    p.blend(0.26 * s.seconds, pelvis=squat, torso=[0.55, 0.45, 0.0], hands=ahead)
+    seat = stance - [*p.forward(0.46 * leg), 0.0]
+    seat[2] = p.ground + 0.12
+    behind = p.hands_to("both", np.array([-0.16, width + 0.18, 0.03]))
+    p.blend(0.24 * s.seconds, pelvis=seat, torso=[-0.45, 0.35, 0.0], hands=behind, rest=1.0)
+    p.blend(0.06 * s.seconds)
+    # The hands come forward first, then the back goes down.
+    free = p.hands_to("both", np.array([0.05, width + 0.22, 0.10]))
+    p.blend(0.10 * s.seconds, torso=[-0.50, 0.35, 0.0], hands=free)
+    flat = seat - [*p.forward(0.08), 0.0]
+    beside = p.hands_to("both", np.array([0.88 * p.body.arm - height, width + 0.20, -0.05]))
+    p.blend(0.26 * s.seconds, pelvis=flat, torso=[-1.62, 0.0, 0.0], hands=beside)
+    p.rows[-1]["seat"] = np.array(True)
+    p.blend(0.08 * s.seconds)
+
+
+def _get_up(p: _Planner, s: Segment) -> None:
+    """Get up from the floor the way one lay down."""
+    now = p.rows[-1]
+    up = _Planner(p.body, p.fps, p.on_scene, p.ground)
+    standing = {"pelvis": p.stance(), "torso": np.zeros(3), "hands": p.rest_hands(), "rest": np.array(0.0)}
+    up.rows.append({**now, **standing, "seat": np.array(False)})
+    _lie(up, s)
+    p.rows.extend({**row, "seat": np.array(False)} for row in up.rows[-2::-1])
 
 
 SEGMENTS = {
@@ -313,17 +420,25 @@ SEGMENTS = {
     "turn": _turn,
     "sit": _sit,
     "stand_up": _stand_up,
+    "climb": _climb,
+    "lie": _lie,
+    "get_up": _get_up,
 }
 """Everything a person can do in a clip."""
 
 
-def plan(config: MotionConfig, body: Proportions) -> Tracks:
+def plan(config: MotionConfig, body: Proportions, *, on_scene: bool = False) -> Tracks:
     """Return the tracks of a clip.
+
+    Args:
+        config: The clip.
+        body: The person's lengths.
+        on_scene: Whether who sits is to rest on a scene's surface; otherwise the seat is thought to be there.
 
     Raises:
         InputError: A segment is unknown or has no duration.
     """
-    planner = _Planner(body, config.fps)
+    planner = _Planner(body, config.fps, on_scene)
     planner.start(config.start_xy, config.heading)
     for segment in config.segments:
         if segment.kind not in SEGMENTS or segment.seconds <= 0 or segment.side not in ("left", "right", "both"):

@@ -12,6 +12,22 @@ WALL_HEIGHT = 2.5
 """Height of the walls, m."""
 
 
+SEAT_HEIGHT = 0.45
+"""Height of the chair's seat, m."""
+STEP_HEIGHT = 0.2
+"""Height of the step, m."""
+
+
+@dataclass(frozen=True)
+class RoomConfig:
+    """Where the furniture that people use stands; the rest is along the walls."""
+
+    chair_xy: tuple[float, float] = (-1.75, 0.9)
+    """Middle of the chair's seat, about, m; the chair faces +x."""
+    step_xy: tuple[float, float] = (-1.6, -1.5)
+    """Middle of the step of 0.8 by 0.6 m, about, m."""
+
+
 @dataclass(frozen=True)
 class Mesh:
     """Triangles with one colour each. V vertices, F triangles."""
@@ -48,8 +64,26 @@ def merge(meshes: list[Mesh]) -> Mesh:
     )
 
 
-def room(rng: np.random.Generator) -> Mesh:
-    """Return the room. The furniture stands around a clear middle of about 2.4 m by 1.6 m; places vary a little."""
+def layout(rng: np.random.Generator, config: RoomConfig | None = None) -> dict[str, tuple[float, float]]:
+    """Return where table, chair, box, step and shelf stand (x, y), m; each is up to 8 cm off its usual place."""
+    config = config or RoomConfig()
+    usual = {
+        "table": (1.75, 1.35),
+        "chair": config.chair_xy,
+        "box": (1.7, -1.3),
+        "step": config.step_xy,
+        "shelf": (0.2, 2.15),
+    }
+    places = {}
+    for name, (x, y) in usual.items():
+        dx, dy = rng.uniform(-0.08, 0.08, size=2)
+        places[name] = (x + float(dx), y + float(dy))
+    return places
+
+
+def room(rng: np.random.Generator, config: RoomConfig | None = None) -> Mesh:
+    """Return the room. By default the furniture stands around a clear middle of about 2.4 m by 1.6 m."""
+    places = layout(rng, config)
     half_x, half_y = ROOM_HALF
     parts = [
         box((0, 0, -0.05), (2 * half_x, 2 * half_y, 0.1), (150, 120, 90)),
@@ -58,12 +92,7 @@ def room(rng: np.random.Generator) -> Mesh:
         box((0, half_y + 0.05, WALL_HEIGHT / 2), (2 * half_x, 0.1, WALL_HEIGHT), (195, 200, 210)),
         box((0, -half_y - 0.05, WALL_HEIGHT / 2), (2 * half_x, 0.1, WALL_HEIGHT), (210, 200, 195)),
     ]
-
-    def near(x: float, y: float) -> tuple[float, float]:
-        dx, dy = rng.uniform(-0.08, 0.08, size=2)
-        return x + float(dx), y + float(dy)
-
-    x, y = near(1.75, 1.35)
+    x, y = places["table"]
     parts += [box((x, y, 0.72), (1.2, 0.7, 0.04), (120, 75, 45))]
     parts += [
         box((x + sx * 0.55, y + sy * 0.3, 0.35), (0.05, 0.05, 0.70), (90, 55, 35)) for sx in (-1, 1) for sy in (-1, 1)
@@ -72,18 +101,18 @@ def room(rng: np.random.Generator) -> Mesh:
         box((x - 0.3, y, 0.84), (0.20, 0.20, 0.20), (200, 60, 50)),
         box((x + 0.3, y, 0.79), (0.3, 0.2, 0.1), (60, 90, 170)),
     ]
-    x, y = near(-1.75, 0.9)
+    x, y = places["chair"]
     parts += [
-        box((x, y, 0.43), (0.45, 0.45, 0.04), (60, 110, 80)),
+        box((x, y, SEAT_HEIGHT - 0.02), (0.45, 0.45, 0.04), (60, 110, 80)),
         box((x - 0.21, y, 0.68), (0.04, 0.45, 0.46), (60, 110, 80)),
     ]
     parts += [
         box((x + sx * 0.2, y + sy * 0.2, 0.205), (0.04, 0.04, 0.41), (50, 80, 60)) for sx in (-1, 1) for sy in (-1, 1)
     ]
-    x, y = near(1.7, -1.3)
+    x, y = places["box"]
     parts += [box((x, y, 0.2), (0.5, 0.4, 0.4), (170, 140, 60))]
-    x, y = near(-1.6, -1.5)
-    parts += [box((x, y, 0.1), (0.8, 0.6, 0.2), (130, 130, 140))]
-    x, y = near(0.2, 2.15)
+    x, y = places["step"]
+    parts += [box((x, y, STEP_HEIGHT / 2), (0.8, 0.6, STEP_HEIGHT), (130, 130, 140))]
+    x, y = places["shelf"]
     parts += [box((x, y, 0.9), (0.9, 0.3, 1.8), (150, 110, 130))]
     return merge(parts)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bodydouble.errors import InputError
 from perception.synthetic.motions import (
+    CLIMB_STEP,
     SEGMENTS,
     MotionConfig,
     Proportions,
@@ -29,8 +30,8 @@ def planned(*segments: Segment, heading: float = 0.0) -> Tracks:
 
 
 def some(kind: str, amount: float = 0.8, side: str = "right") -> tuple[Segment, ...]:
-    before = (Segment("sit", 2.0),) if kind == "stand_up" else ()
-    return (Segment("stand", 0.5), *before, Segment(kind, 3.0, amount, side))
+    before = {"stand_up": (Segment("sit", 2.0),), "get_up": (Segment("lie", 2.0),)}.get(kind, ())
+    return (Segment("stand", 0.5), *before, Segment(kind, 3.0, 0.2 if kind == "climb" else amount, side))
 
 
 def test_min_jerk_by_hand():
@@ -58,28 +59,32 @@ def test_planted_feet_stand_still_on_the_floor(kind):
     still = tracks.contact[1:] & tracks.contact[:-1]
     assert np.abs(np.diff(tracks.feet, axis=0)[still]).max() < 1e-12
     assert np.abs(np.diff(tracks.foot_yaw, axis=0)[still]).max() < 1e-12
-    np.testing.assert_allclose(tracks.feet[tracks.contact][:, 2], BODY.ankle_height)
+    height = tracks.feet[tracks.contact][:, 2] - BODY.ankle_height
+    np.testing.assert_allclose(height[height < 0.1], 0, atol=1e-12)
+    np.testing.assert_allclose(height[height >= 0.1], 0.2)
+    assert (height >= 0.1).any() == (kind == "climb")
     assert tracks.contact.any(axis=1).all()  # nobody jumps
     assert (tracks.feet[~tracks.contact][:, 2] > BODY.ankle_height).all()
-    assert (tracks.contact.all() == (kind not in ("walk", "turn"))).all()
+    assert (tracks.contact.all() == (kind not in ("walk", "turn", "climb"))).all()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in SEGMENTS if kind != "sit"])
+@pytest.mark.parametrize("kind", [kind for kind in SEGMENTS if kind not in ("sit", "lie")])
 def test_every_segment_ends_standing_at_rest(kind):
     tracks = planned(*some(kind))
     middle = tracks.feet[-1, :, :2].mean(axis=0)
-    np.testing.assert_allclose(tracks.pelvis[-1], (*middle, BODY.pelvis_height), atol=1e-9)
+    ground = 0.2 if kind == "climb" else 0.0
+    np.testing.assert_allclose(tracks.pelvis[-1], (*middle, BODY.pelvis_height + ground), atol=1e-9)
     np.testing.assert_allclose(tracks.torso[-1], 0, atol=1e-12)
     np.testing.assert_allclose(tracks.hands[-1], tracks.hands[0], atol=1e-12)
     np.testing.assert_allclose(tracks.foot_yaw[-1], tracks.heading[-1], atol=1e-12)
     assert np.linalg.norm(tracks.feet[-1, 0] - tracks.feet[-1, 1]) == pytest.approx(2.2 * BODY.hip_width)
-    assert not tracks.seat[-1]
+    assert not tracks.seat[-1] and tracks.rest[-1] == 0
 
 
 @pytest.mark.parametrize("kind", [kind for kind in SEGMENTS if kind != "walk"])
 def test_a_segment_takes_its_time(kind):
     """Three seconds, within a frame for each of its parts."""
-    extra = 60 if kind == "stand_up" else 0
+    extra = 60 if kind in ("stand_up", "get_up") else 0
     assert len(planned(*some(kind)).pelvis) - 16 - extra == pytest.approx(90, abs=5)
 
 
@@ -91,8 +96,9 @@ def test_a_walk_takes_one_step_longer():
 
 @pytest.mark.parametrize("kind", SEGMENTS)
 def test_a_segment_moves_smoothly(kind):
-    """Nothing moves faster than 2.5 m/s or turns faster than 4 rad/s."""
-    tracks = planned(*some(kind))
+    """Nothing moves faster than 2.5 m/s or turns faster than 4 rad/s; down to the floor takes longer."""
+    slower = 2.2 if kind in ("lie", "get_up") else 1.0
+    tracks = planned(*(dataclasses.replace(segment, seconds=slower * segment.seconds) for segment in some(kind)))
     for name, bound in (("pelvis", 1.0), ("feet", 2.5), ("hands", 2.5), ("torso", 2.0), ("heading", 4.0)):
         assert FPS * np.abs(np.diff(getattr(tracks, name), axis=0)).max() < bound, name
 
@@ -139,6 +145,35 @@ def test_sitting_rests_on_the_seat_until_standing_up():
     assert not tracks.seat[:60].any() and tracks.seat[60:120].all() and not tracks.seat[121:].any()
     np.testing.assert_allclose(tracks.pelvis[60:121, 2], 0.55)
     assert tracks.pelvis[60, 0] == pytest.approx(0.2 - 0.42 * BODY.leg)
+
+
+def test_climbing_goes_up_a_step_and_down_backwards_the_same_way():
+    """The feet go one after the other, are over the edge before they are ahead of it, and come back to the place."""
+    tracks = planned(Segment("climb", 3.0, 0.2), Segment("stand", 0.5), Segment("climb", 3.0, -0.2))
+    top = len(tracks.pelvis) // 2
+    on = tracks.feet[top] - tracks.feet[0]
+    np.testing.assert_allclose(on, np.tile((CLIMB_STEP * BODY.leg, 0, 0.2), (2, 1)), atol=1e-12)
+    np.testing.assert_allclose(tracks.pelvis[top], tracks.pelvis[0] + on[0], atol=1e-9)
+    np.testing.assert_allclose(tracks.feet[-1], tracks.feet[0], atol=1e-9)
+    np.testing.assert_allclose(tracks.pelvis[-1], tracks.pelvis[0], atol=1e-9)
+    ahead = tracks.feet[..., 0] - tracks.feet[0, :, 0]
+    assert (tracks.feet[..., 2] - BODY.ankle_height)[ahead > 0.05].min() > 0.15
+    assert not (~tracks.contact).all(axis=1).any()
+
+
+def test_who_climbed_goes_on_at_that_height():
+    tracks = planned(Segment("climb", 3.0, 0.2), Segment("turn", 2.0, 0.5), Segment("squat", 2.0))
+    np.testing.assert_allclose(tracks.feet[-1, :, 2], BODY.ankle_height + 0.2)
+    assert tracks.pelvis[-1, 2] == pytest.approx(BODY.pelvis_height + 0.2)
+
+
+def test_lying_goes_by_a_squat_and_a_seat_with_the_feet_in_place():
+    tracks = planned(Segment("lie", 4.0), Segment("stand", 1.0), Segment("get_up", 4.0))
+    np.testing.assert_allclose(tracks.feet, np.tile(tracks.feet[:1], (len(tracks.feet), 1, 1)), atol=1e-12)
+    lying = tracks.torso[:, 0] < -1.4
+    assert lying[len(lying) // 2] and tracks.rest[lying].min() == 1.0 and tracks.pelvis[lying, 2].max() < 0.15
+    np.testing.assert_allclose(tracks.pelvis, tracks.pelvis[::-1], atol=1e-9)
+    np.testing.assert_allclose(tracks.torso, tracks.torso[::-1], atol=1e-9)
 
 
 @pytest.mark.parametrize(
