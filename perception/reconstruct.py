@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,10 +26,15 @@ from bodydouble.errors import InputError
 from bodydouble.motion import HumanMotion
 from perception.body.anny_body import CONTACT_NAMES, JOINT_NAMES, AnnyBody
 from perception.body.anny_data import SHAPE_NAMES
+from perception.clip_fit import FitTerm
 from perception.contacts import ContactConfig, skin_contacts
 from perception.fit import FitConfig, FittedBody, fit_body
-from perception.segment import PersonPoints, SegmentConfig, person_points
+from perception.keypoints.file import Keypoints
+from perception.keypoints.term import KeypointConfig, ReprojectionTerm, check_cameras, read_keypoints
+from perception.multiview.place import PlaceConfig, PlacedViews, place_views
+from perception.segment import PersonPoints, SegmentConfig, find_person
 from perception.static_scene import SceneConfig, StaticScene, reconstruct_scene, without_remains
+from perception.tracking.tracker import TrackingConfig, track_cameras
 from perception.views import View, load_views
 from sim.stage.floor import find_floor
 from sim.stage.scene_mesh import SceneMesh
@@ -40,13 +46,17 @@ SCENE_FILE = "scene.ply"
 HUMAN_FILE = "human.npz"
 """The person's motion, where there is a person."""
 CAMERAS_FILE = "cameras.npz"
-"""Names, intrinsics, times and poses of the cameras."""
+"""Names, intrinsics, times, poses and clock offsets of the cameras."""
 
 
 @dataclass(frozen=True)
 class ReconstructConfig:
     """How a recording is rebuilt."""
 
+    track: TrackingConfig = field(default_factory=TrackingConfig)
+    """Where cameras without recorded poses were."""
+    place: PlaceConfig = field(default_factory=PlaceConfig)
+    """Several cameras in one world and on one clock."""
     scene: SceneConfig = field(default_factory=SceneConfig)
     """The static scene."""
     segment: SegmentConfig = field(default_factory=SegmentConfig)
@@ -55,6 +65,10 @@ class ReconstructConfig:
     """The body."""
     contacts: ContactConfig = field(default_factory=ContactConfig)
     """The contacts."""
+    keypoints: Path | None = None
+    """2D keypoints: an .npz file of one camera, a folder of such files, or an ONNX detector to run on the colour."""
+    keypoint: KeypointConfig = field(default_factory=KeypointConfig)
+    """How keypoints pull."""
 
 
 @dataclass(frozen=True)
@@ -79,36 +93,44 @@ def reconstruct(recording: Path, out: Path, config: ReconstructConfig | None = N
     """Rebuild room and person; a reconstruction made from the same recording and settings is left as it is.
 
     Args:
-        recording: The recording (.mcap), with camera poses, world Z up.
+        recording: The recording (.mcap). Recorded camera poses are kept, their world is Z up. Cameras without poses are
+            tracked, and brought into one world and onto one clock.
         out: Folder to write scene.ply, cameras.npz, human.npz and reconstruction.json into.
         config: Settings.
 
     Raises:
-        RecordingError: The recording is damaged, or lacks images, intrinsics or poses.
-        InputError: There is no depth, or no surface in it.
+        RecordingError: The recording is damaged, or lacks images or intrinsics.
+        InputError: There is no depth, no surface in it, or no camera whose way can be found.
     """
     config = config or ReconstructConfig()
     if not recording.is_file():
         raise InputError(f"{recording}: no such recording; make one with `bodydouble record` or `bodydouble import`")
-    inputs = {"recording": recording}
+    inputs = {"recording": recording} | ({"keypoints": config.keypoints} if config.keypoints else {})
+    if config.keypoints is not None and not config.keypoints.exists():
+        raise InputError(
+            f"{config.keypoints}: no such keypoints; give an .npz file, a folder of them, or a detector.onnx"
+        )
     if is_current(out / MANIFEST_FILE, inputs_hash(config, inputs)):
         manifest = read_json(out / MANIFEST_FILE)
         return Reconstruction(out, manifest["figures"], tuple(manifest["warnings"]))
     console = Console(stderr=True)
     clock = _Clock()
-    views = load_views(recording, config.scene.stride_s)
+    loaded = load_views(recording, config.scene.stride_s, require_poses=False)
+    keypoints = _keypoints(recording, loaded, config)
     clock.lap("read_s")
+    placed, warnings = _placed(loaded, config, clock)
+    views = placed.views
     scene = reconstruct_scene(views, config.scene)
     clock.lap("scene_s")
-    warnings: list[str] = []
-    person = person_points(views, scene, config.segment, config.scene)
+    search = find_person(views, scene, config.segment, config.scene)
+    person = search.person
+    warnings += search.warnings
     clock.lap("segment_s")
-    figures: dict[str, float] = {"cameras": float(len(views))}
+    figures: dict[str, float] = {"cameras": float(len(views))} | placed.figures
     motion = None
-    if person is None:
-        warnings.append("nobody moves in the recording; only the scene was rebuilt")
-    else:
-        motion, scene, found = _person(person, scene, views, config)
+    if person is not None:
+        terms = _keypoint_terms(keypoints, placed, person, config)
+        motion, scene, found = _person(person, scene, views, config, terms)
         clock.lap("fit_s")
         figures |= found | {"single_view_share": float((person.views < 2).mean())}
         if len(views) == 1:
@@ -116,9 +138,11 @@ def reconstruct(recording: Path, out: Path, config: ReconstructConfig | None = N
     for warning in warnings:
         console.print(f"warning: {warning}")
     figures |= clock.laps | {"triangles": float(len(scene.triangles)), "seconds": sum(clock.laps.values())}
+    # A step of time counts once, however many cameras saw it.
+    figures["frames_per_s"] = max(len(view.times_ns) for view in loaded) / figures["seconds"]
     with atomic_dir(out) as folder:
         scene.save(str(folder / SCENE_FILE))
-        _save_cameras(folder / CAMERAS_FILE, views)
+        _save_cameras(folder / CAMERAS_FILE, placed)
         if motion is not None:
             motion.save(folder / HUMAN_FILE)
         manifest: dict[str, Any] = {
@@ -142,11 +166,51 @@ class _Clock:
         self.laps[name], self._last = now - self._last, now
 
 
+def _placed(loaded: Sequence[View], config: ReconstructConfig, clock: _Clock) -> tuple[PlacedViews, list[str]]:
+    """Return the cameras in one world and on one clock, and what to say of them."""
+    posed = [view.name for view in loaded if np.isfinite(view.T_world_camera).any()]
+    unposed = [view for view in loaded if view.name not in posed]
+    warnings: list[str] = []
+    tracked: dict[str, View] = {}
+    if unposed:
+        for view, trajectory in zip(unposed, track_cameras(unposed, config.track), strict=True):
+            tracked[view.name] = dataclasses.replace(view, T_world_camera=trajectory.T_world_camera)
+            warnings += trajectory.warnings
+        clock.lap("track_s")
+    placed = place_views([tracked.get(view.name, view) for view in loaded], config.place, common=posed)
+    clock.lap("place_s")
+    return placed, [*warnings, *placed.warnings]
+
+
+def _keypoints(recording: Path, loaded: Sequence[View], config: ReconstructConfig) -> list[Keypoints]:
+    """Return the keypoints of the recording's cameras; none where none are given."""
+    if config.keypoints is None:
+        return []
+    found = read_keypoints(config.keypoints, recording)
+    check_cameras(found, [view.name for view in loaded])
+    return found
+
+
+def _keypoint_terms(
+    keypoints: Sequence[Keypoints], placed: PlacedViews, person: PersonPoints, config: ReconstructConfig
+) -> list[FitTerm]:
+    """Return the fit's terms of keypoints: of the cameras that could be placed."""
+    names = [view.name for view in placed.views]
+    kept = [found for found in keypoints if found.camera in names]
+    if not kept:
+        return []
+    return [ReprojectionTerm(kept, placed.views, person.times_ns, placed.clock_offset_ns, config.keypoint)]
+
+
 def _person(
-    person: PersonPoints, scene: StaticScene, views: Sequence[View], config: ReconstructConfig
+    person: PersonPoints,
+    scene: StaticScene,
+    views: Sequence[View],
+    config: ReconstructConfig,
+    terms: Sequence[FitTerm] = (),
 ) -> tuple[HumanMotion, StaticScene, dict[str, float]]:
     floor_z = find_floor(SceneMesh(scene.vertices, scene.triangles, scene.colors)).height_m
-    body: FittedBody = fit_body(person, floor_z, config.fit)
+    body: FittedBody = fit_body(person, floor_z, config.fit, terms=terms)
     scene = without_remains(scene, views, _skin_points(body), config.scene)
     fps = config.segment.fps
     contacts = skin_contacts(
@@ -191,14 +255,15 @@ def _skin_points(body: FittedBody) -> np.ndarray:
     return vertices.reshape(-1, 3).double().numpy()
 
 
-def _save_cameras(path: Path, views: Sequence[View]) -> None:
-    arrays: dict[str, Any] = {"names": np.array([view.name for view in views])}
-    for view in views:
+def _save_cameras(path: Path, placed: PlacedViews) -> None:
+    arrays: dict[str, Any] = {"names": np.array([view.name for view in placed.views])}
+    for view in placed.views:
         arrays |= {
             f"{view.name}_K": view.K,
             f"{view.name}_size": np.array(view.size),
             f"{view.name}_times_ns": view.times_ns,
             f"{view.name}_T_world_camera": view.T_world_camera,
+            f"{view.name}_clock_offset_ns": np.array(placed.clock_offset_ns[view.name], dtype=np.int64),
         }
     with open(path, "wb") as file:
         np.savez_compressed(file, **arrays)

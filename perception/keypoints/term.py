@@ -79,13 +79,10 @@ class ReprojectionTerm:
     ):
         self._config = config or KeypointConfig()
         by_name = {view.name: view for view in views}
+        check_cameras(keypoints, list(by_name))
         offsets = clock_offset_ns or {}
         self._sightings = []
         for found in keypoints:
-            if found.camera not in by_name:
-                raise InputError(
-                    f"keypoints of camera {found.camera!r}: the recording's cameras are {', '.join(by_name)}; rename it"
-                )
             shifted = found.times_ns - offsets.get(found.camera, 0)
             self._sightings.append(_at_times(found, shifted, by_name[found.camera], times_ns, self._config))
         if self._sightings and not any(bool((seen.confidence > 0).any()) for seen in self._sightings):
@@ -112,6 +109,19 @@ class ReprojectionTerm:
             weight = share[:, None] * seen.confidence[frames] * front / (1 + squared) ** 2
             both = weight[..., None].expand_as(residual)
             equations.add(rows.flatten(1, 2), residual.flatten(1), both.flatten(1), start=start)
+
+
+def check_cameras(keypoints: Sequence[Keypoints], names: Sequence[str]) -> None:
+    """Refuse keypoints of a camera that is not there.
+
+    Raises:
+        InputError: The first such camera.
+    """
+    for found in keypoints:
+        if found.camera not in names:
+            raise InputError(
+                f"keypoints of camera {found.camera!r}: the recording's cameras are {', '.join(names)}; rename it"
+            )
 
 
 def read_keypoints(path: Path, recording: Path) -> list[Keypoints]:
