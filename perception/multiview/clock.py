@@ -7,6 +7,7 @@ the same, or an error of the joint network that does, agrees at every offset and
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,9 @@ from scipy.optimize import least_squares
 
 from perception.multiview.paths import JointPath, at_times
 from perception.multiview.yaw import best_yaw, yaw_matrix
+
+BESIDE_S = 0.2
+"""How far beside a peak its fall is measured, s."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,12 @@ class ClockConfig:
     """Shortest time that both cameras must have seen the person, s."""
     independent_s: float = 0.25
     """Time after which the paths' errors are independent, s."""
-    min_gain: float = 15.0
-    """Log likelihood that the best offset must gain over no relation at all."""
-    min_margin: float = 6.0
+    min_gain: float = 8.0
+    """Log likelihood that the best offset must gain over no relation at all: chance reaches about 3."""
+    min_margin: float = 4.0
     """Log likelihood that it must gain over any offset that is more than `apart_s` away."""
+    max_deviation_s: float = 0.12
+    """Largest standard deviation of the offset, s, as the correlation's fall beside its peak tells it."""
     apart_s: float = 0.6
     """Offsets that are farther apart than this compete, s."""
 
@@ -53,10 +59,12 @@ class ClockCandidate:
     """Correlation of the two motions, -1 to 1."""
     overlap_s: float
     """Time that both saw the person, s."""
+    deviation_s: float = np.inf
+    """Standard deviation of the offset, s; infinite where the correlation does not fall beside its peak."""
 
 
 def clock_candidates(
-    first: JointPath, second: JointPath, config: ClockConfig, count: int = 5, *, yaw: float | None = None
+    first: JointPath, second: JointPath, config: ClockConfig, count: int = 5, *, placed: bool = False
 ) -> list[ClockCandidate]:
     """Return the best offsets, best first, none within `apart_s` of a better one.
 
@@ -68,7 +76,7 @@ def clock_candidates(
         second: Joints that the second camera saw.
         config: Settings.
         count: Most offsets to return.
-        yaw: Turn from the first world to the second, rad, where it is known.
+        placed: Whether both paths are in one world already; then their places count too, not only how they move.
     """
     period = 1.0 / config.rate_hz
     a, start_a = _grid(first, period, config.width_s)
@@ -81,7 +89,7 @@ def clock_candidates(
     if first.times_s[0] > second.times_s[-1] or second.times_s[0] > first.times_s[-1]:
         possible[:] = True
     found = [
-        _compare(a, b, int(shift), float(offset), weight, config, yaw)
+        _compare(a, b, int(shift), float(offset), weight, config, placed)
         for shift, offset in zip(shifts[possible], offsets[possible], strict=True)
     ]
     gains = np.array([-np.inf if one is None else one.gain for one in found])
@@ -94,15 +102,17 @@ def clock_candidates(
         part = _parabola(gains[top - 1 : top + 2]) if peaked else 0.0
         # A side of a higher peak that was taken already is no peak of its own.
         if all(abs(one.offset_s - other.offset_s) > config.apart_s for other in best) and peaked:
-            moved = ClockCandidate(one.offset_s + part * period, one.yaw, one.gain, one.correlation, one.overlap_s)
-            best.append(moved)
+            deviation = _deviation(found, top, period, config)
+            best.append(dataclasses.replace(one, offset_s=one.offset_s + part * period, deviation_s=deviation))
         gains[top] = -np.inf
     return best
 
 
 def determined(candidates: list[ClockCandidate], config: ClockConfig) -> bool:
-    """Return whether the motion tells the best offset from no relation and from all others."""
+    """Return whether the motion tells the best offset from no relation, from its neighbours and from all others."""
     if not candidates or candidates[0].gain < config.min_gain or candidates[0].correlation < 0.5:
+        return False
+    if candidates[0].deviation_s > config.max_deviation_s:
         return False
     return len(candidates) == 1 or candidates[0].gain - candidates[1].gain >= config.min_margin
 
@@ -162,7 +172,7 @@ def _grid(path: JointPath, period: float, width_s: float) -> tuple[np.ndarray, f
 
 
 def _compare(
-    a: np.ndarray, b: np.ndarray, shift: int, offset: float, weight: np.ndarray, config: ClockConfig, yaw: float | None
+    a: np.ndarray, b: np.ndarray, shift: int, offset: float, weight: np.ndarray, config: ClockConfig, placed: bool
 ) -> ClockCandidate | None:
     """Return how well b, `shift` samples on, repeats a; None where they overlap too little."""
     first = max(0, -shift)
@@ -176,17 +186,38 @@ def _compare(
         return None
     x, y = x[both], y[both]
     mean_x, mean_y = x.mean(axis=0), y.mean(axis=0)
+    if placed:
+        mean_x = mean_y = 0.5 * (mean_x + mean_y)
     dx, dy = x - mean_x, y - mean_y
     moving = np.einsum("tji,tjk,j->ik", dy, dx, weight)
-    shape_x, shape_y = mean_x - weight @ mean_x, mean_y - weight @ mean_y
-    # The yaw comes from the moving and the constant part together.
-    turn = float(best_yaw(moving + len(x) * np.einsum("ji,jk,j->ik", shape_y, shape_x, weight))) if yaw is None else yaw
+    turn = 0.0
+    if not placed:
+        # The yaw comes from the moving and the constant part together.
+        shape_x, shape_y = mean_x - weight @ mean_x, mean_y - weight @ mean_y
+        turn = float(best_yaw(moving + len(x) * np.einsum("ji,jk,j->ik", shape_y, shape_x, weight)))
     energy = np.einsum("tji,tji,j->", dx, dx, weight) + np.einsum("tji,tji,j->", dy, dy, weight)
     correlation = 2 * float(np.einsum("ik,ik->", moving, yaw_matrix(turn))) / max(float(energy), 1e-12)
     correlation = float(np.clip(correlation, -1, 1 - 1e-9))
     moments = overlap_s / config.independent_s
-    gain = -0.5 * moments * float(np.log1p(-(max(correlation, 0.0) ** 2)))
-    return ClockCandidate(offset, turn, gain, correlation, overlap_s)
+    gain = -0.5 * float(moments) * float(np.log1p(-(max(correlation, 0.0) ** 2)))
+    return ClockCandidate(offset, turn, gain, correlation, float(overlap_s))
+
+
+def _deviation(found: list[ClockCandidate | None], top: int, period: float, config: ClockConfig) -> float:
+    """Return the standard deviation of an offset, s, from how the likelihood of one same overlap falls beside it.
+
+    A walk along a line at one speed correlates at every offset, and only the overlap makes a peak: that tells nothing.
+    """
+    beside = round(BESIDE_S / period)
+    best = found[top]
+    assert best is not None
+    moments, falls = best.overlap_s / config.independent_s, []
+    for other in (found[place] for place in (top - beside, top + beside) if 0 <= place < len(found)):
+        if other is not None:
+            ratio = (1 - max(other.correlation, 0.0) ** 2) / (1 - best.correlation**2)
+            falls.append(0.5 * moments * np.log(ratio))
+    fall = min(falls, default=0.0)
+    return float(beside * period / np.sqrt(2 * fall)) if fall > 0 else np.inf
 
 
 def _parabola(values: np.ndarray) -> float:

@@ -54,6 +54,11 @@ class Pair:
     clock_margin: float
     """Log likelihood of the offset over the next best one."""
 
+    @property
+    def together(self) -> bool:
+        """Whether both cameras see the person at one place at the same moment, as far as the clocks are known."""
+        return self.agreement.person > 0.5
+
     def linked(self, config: PairConfig) -> bool:
         """Return whether the two cameras share enough to be put into one world."""
         return self.agreement.score >= config.min_score
@@ -74,34 +79,65 @@ def place_pair(
         keep_clocks: Whether the recorded stamps are right.
         known: T_a_b (4, 4) where it is known already.
     """
-    offset, gain, clock_margin, timed = 0.0, 0.0, 0.0, keep_clocks
-    if a.path is not None and b.path is not None and not keep_clocks:
-        yaw = None if known is None else float(np.arctan2(known[0, 1], known[0, 0]))
-        found = clock_candidates(a.path, b.path, config.clock, yaw=yaw)
-        timed = determined(found, config.clock)
-        if found:
-            gain = found[0].gain
-            clock_margin = gain - (found[1].gain if len(found) > 1 else 0.0)
-        if timed:
-            offset, _ = refine_clock(
-                a.path, b.path, found[0].offset_s, found[0].yaw, config.clock, fix_yaw=known is not None
-            )
+    timing = _Timing(0.0, keep_clocks, 0.0, 0.0)
+    if not keep_clocks:
+        timing = _timing(a.path, b.path, config.clock, known)
     if known is not None:
-        return Pair(known, offset, timed, agreement(a, b, known, offset), 1.0, gain, clock_margin)
+        return _pair(a, b, known, timing, 1.0)
     guesses = scene_candidates(a, b, config.scene_guesses)
-    guess = person_guess(a.path, b.path, offset, config.clock.width_s)
+    guess = person_guess(a.path, b.path, timing.offset_s, config.clock.width_s)
     guesses = guesses if guess is None else [guess, *guesses]
-    link = [Link(0, 1, offset if timed else None)]
     judged: list[tuple[Agreement, np.ndarray]] = []
     for start in guesses:
-        T = refine_poses([a, b], [np.eye(4), start], link, [0], config.coarse)[1]
-        judged.append((agreement(a, b, T, offset), T))
+        T = _refined(a, b, start, timing, config.coarse)
+        judged.append((agreement(a, b, T, timing.offset_s), T))
     judged.sort(key=lambda one: -one[0].score)
     best, T_best = judged[0]
     others = [other.score for other, T in judged[1:] if _apart(T, T_best, b)]
     margin = best.score - max(others, default=0.0)
-    T = refine_poses([a, b], [np.eye(4), T_best], link, [0], config.refine)[1]
-    return Pair(T, offset, timed, agreement(a, b, T, offset), margin, gain, clock_margin)
+    if not timing.known and margin >= config.min_margin and best.score >= config.min_score:
+        # The scenes tell where the cameras are: then a path's place tells the time too, not only its shape.
+        again = _timing(a.path, b.path, config.clock, T_best)
+        timing = again if again.known else timing
+    return _pair(a, b, _refined(a, b, T_best, timing, config.refine), timing, margin)
+
+
+@dataclass(frozen=True)
+class _Timing:
+    """What is known of two clocks."""
+
+    offset_s: float
+    known: bool
+    gain: float
+    margin: float
+
+
+def _timing(a: JointPath | None, b: JointPath | None, config: ClockConfig, T_a_b: np.ndarray | None) -> _Timing:
+    """Return the offset where the motion tells it, else the recorded stamps'."""
+    if a is None or b is None:
+        return _Timing(0.0, False, 0.0, 0.0)
+    placed = T_a_b is not None
+    b = b.transformed(T_a_b) if T_a_b is not None else b
+    found = clock_candidates(a, b, config, placed=placed)
+    if not found:
+        return _Timing(0.0, False, 0.0, 0.0)
+    margin = found[0].gain - (found[1].gain if len(found) > 1 else 0.0)
+    if not determined(found, config):
+        return _Timing(0.0, False, found[0].gain, margin)
+    offset, _ = refine_clock(a, b, found[0].offset_s, found[0].yaw, config, fix_yaw=placed)
+    return _Timing(offset, True, found[0].gain, margin)
+
+
+def _refined(a: Sketch, b: Sketch, T_a_b: np.ndarray, timing: _Timing, config: RefineConfig) -> np.ndarray:
+    # A person whom the two do not see at one place would pull the cameras apart.
+    together = timing.known or agreement(a, b, T_a_b, timing.offset_s).person > 0.5
+    link = Link(0, 1, timing.offset_s if together else None)
+    return refine_poses([a, b], [np.eye(4), T_a_b], [link], [0], config)[1]
+
+
+def _pair(a: Sketch, b: Sketch, T_a_b: np.ndarray, timing: _Timing, margin: float) -> Pair:
+    fit = agreement(a, b, T_a_b, timing.offset_s)
+    return Pair(T_a_b, timing.offset_s, timing.known, fit, margin, timing.gain, timing.margin)
 
 
 def person_guess(a: JointPath | None, b: JointPath | None, offset_s: float, width_s: float) -> np.ndarray | None:

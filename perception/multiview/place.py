@@ -65,44 +65,86 @@ def place_views(
     config = config or PlaceConfig()
     warnings: list[str] = []
     views = with_poses_only(views, warnings)
-    keep_clocks = config.synchronise == "never"
-    ask_all = config.synchronise == "always"
     fixed = [index for index, view in enumerate(views) if view.name in common]
-    if len(views) == 1 or (len(fixed) == len(views) and not ask_all):
+    if len(views) == 1 or (len(fixed) == len(views) and config.synchronise != "always"):
         return PlacedViews(tuple(views), {view.name: 0 for view in views}, tuple(warnings), {})
-    origin = min(int(view.times_ns[0]) for view in views)
-    sketches = [sketch_view(view, config.sketch, origin) for view in views]
+    views, sketches = _sketched(views, config, warnings)
+    fixed = [index for index, view in enumerate(views) if view.name in common]
+    found = relate(sketches, config, fixed)
+    placed, clock = [], {}
+    for index in found.kept:
+        view, offset_ns = views[index], round((found.offsets_s[index] - found.offsets_s[found.kept[0]]) * 1e9)
+        clock[view.name] = offset_ns
+        poses = found.T_world_view[index] @ view.T_world_camera
+        placed.append(dataclasses.replace(view, T_world_camera=poses, times_ns=view.times_ns - offset_ns))
+    return PlacedViews(tuple(placed), clock, (*warnings, *found.warnings), found.figures)
+
+
+@dataclass(frozen=True)
+class Relation:
+    """How cameras are related. V cameras."""
+
+    kept: tuple[int, ...]
+    """Cameras that could be placed, in ascending order."""
+    T_world_view: tuple[np.ndarray, ...]
+    """Takes each camera's own world to the common one (4, 4); without meaning for cameras that are not kept."""
+    offsets_s: np.ndarray
+    """Each camera's stamp minus that of the first kept one at the same moment (V,), s."""
+    warnings: tuple[str, ...]
+    """What the user should know."""
+    figures: dict[str, float]
+    """How sure offsets and poses are."""
+
+
+def relate(sketches: Sequence[Sketch], config: PlaceConfig, fixed: Sequence[int] = ()) -> Relation:
+    """Return how cameras are related, from their sketches.
+
+    Args:
+        sketches: Two sketches or more.
+        config: Settings.
+        fixed: Cameras whose worlds are one already.
+    """
+    warnings: list[str] = []
     _tell_of_persons(sketches, warnings)
-    pairs = {
-        (a, b): place_pair(
-            sketches[a], sketches[b], config.pair,
-            keep_clocks=keep_clocks or (a in fixed and b in fixed and not ask_all),
-            known=np.eye(4) if a in fixed and b in fixed else None,
-        )
-        for a, b in combinations(range(len(views)), 2)
-    }  # fmt: skip
-    kept, edges = _largest_part(views, pairs, fixed, config, warnings)
-    poses = _chained(len(views), kept, pairs, edges, fixed)
-    offsets = _offsets(len(views), kept, pairs, edges)
-    used = {edge: pairs[edge] for edge in pairs if edge[0] in kept and edge[1] in kept}
+    pairs: dict[tuple[int, int], Pair] = {}
+    for a, b in combinations(range(len(sketches)), 2):
+        same = a in fixed and b in fixed
+        keep_clocks = config.synchronise == "never" or (same and config.synchronise == "auto")
+        known = np.eye(4) if same else None
+        pairs[a, b] = place_pair(sketches[a], sketches[b], config.pair, keep_clocks=keep_clocks, known=known)
+    kept, edges = _largest_part(sketches, pairs, fixed, config, warnings)
+    pairs = {edge: pair for edge, pair in pairs.items() if edge[0] in kept and edge[1] in kept}
+    poses = _chained(len(sketches), kept, pairs, edges, fixed)
+    offsets = _offsets(len(sketches), kept, pairs, edges)
     links = [
-        Link(a, b, offsets[b] - offsets[a] if pair.timed else None)
-        for (a, b), pair in used.items()
+        Link(a, b, float(offsets[b] - offsets[a]) if pair.together else None)
+        for (a, b), pair in pairs.items()
         if pair.linked(config.pair)
     ]
-    poses = refine_poses(sketches, poses, links, fixed or kept[:1], config.pair.refine)
-    offsets = _final_offsets(sketches, poses, offsets, used, edges, kept, config)
-    _tell_of_doubts(sketches, used, edges, fixed, config, warnings)
-    placed, clock = [], {}
-    for index in sorted(kept):
-        view, offset_ns = views[index], round((offsets[index] - offsets[min(kept)]) * 1e9)
-        clock[view.name] = offset_ns
-        placed.append(
-            dataclasses.replace(
-                view, T_world_camera=poses[index] @ view.T_world_camera, times_ns=view.times_ns - offset_ns
-            )
-        )
-    return PlacedViews(tuple(placed), clock, tuple(warnings), _figures([pairs[edge] for edge in edges], config))
+    still = [index for index in range(len(sketches)) if index in fixed or index not in kept]
+    still = still if any(index in fixed for index in kept) else [*still, kept[0]]
+    poses = refine_poses(sketches, poses, links, still, config.pair.refine)
+    offsets = _final_offsets(sketches, poses, offsets, pairs, edges, kept, config)
+    _tell_of_doubts(sketches, pairs, edges, fixed, config, warnings)
+    figures = _figures([pairs[edge] for edge in edges], config)
+    return Relation(tuple(kept), tuple(poses), offsets, tuple(warnings), figures)
+
+
+def _sketched(views: Sequence[View], config: PlaceConfig, warnings: list[str]) -> tuple[list[View], list[Sketch]]:
+    """Return the views that a sketch can be made of, and the sketches."""
+    origin = min(int(view.times_ns[0]) for view in views)
+    kept, sketches, faults = [], [], []
+    for view in views:
+        try:
+            sketches.append(sketch_view(view, config.sketch, origin))
+        except InputError as error:
+            faults.append(f"camera {view.name} is left out: {error}")
+        else:
+            kept.append(view)
+    if not kept:
+        raise InputError("; ".join(faults))
+    warnings += faults
+    return kept, sketches
 
 
 def with_poses_only(views: Sequence[View], warnings: list[str]) -> list[View]:
@@ -142,7 +184,8 @@ def chosen_frames(view: View, chosen: np.ndarray) -> View:
 
 
 def _largest_part(
-    views: Sequence[View], pairs: dict[tuple[int, int], Pair], fixed: Sequence[int], config: PlaceConfig,
+    sketches: Sequence[Sketch],
+    pairs: dict[tuple[int, int], Pair], fixed: Sequence[int], config: PlaceConfig,
     warnings: list[str],
 ) -> tuple[list[int], list[tuple[int, int]]]:  # fmt: skip
     """Return the cameras of the part with the most frames, and the pairs that hold it together."""
@@ -151,15 +194,15 @@ def _largest_part(
         for edge, pair in pairs.items()
         if pair.linked(config.pair) or (edge[0] in fixed and edge[1] in fixed)
     }
-    edges = spanning_tree(len(views), weights)
+    edges = spanning_tree(len(sketches), weights)
     parts: list[list[int]] = []
-    for index in range(len(views)):
+    for index in range(len(sketches)):
         if not any(index in part for part in parts):
             parts.append(reached([index], edges))
-    parts.sort(key=lambda part: -sum(len(views[index].times_ns) for index in part))
+    parts.sort(key=lambda part: -sum(sketches[index].frame_count for index in part))
     for part in parts[1:]:
-        names = ", ".join(views[index].name for index in sorted(part))
-        main = ", ".join(views[index].name for index in sorted(parts[0]))
+        names = ", ".join(sketches[index].name for index in sorted(part))
+        main = ", ".join(sketches[index].name for index in sorted(parts[0]))
         warnings.append(
             f"camera {names} shares no surface and no motion with {main}: it cannot be put into the same world and is "
             "left out; record so that both see the same part of the room and the person"

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from bodydouble.frames import make_se3, quat_from_rotvec, quat_to_matrix, se3_apply, se3_inverse
 from perception.multiview.paths import at_times
@@ -72,7 +72,7 @@ def refine_poses(
     if not free:
         return now
     thinned = [_thinned(sketch, config.points) for sketch in sketches]
-    trees = [cKDTree(points) for points, _ in thinned]
+    trees = [KDTree(points) for points, _ in thinned]
     start = [pose.copy() for pose in poses]
     for reach in config.reach_m:
         hessian, gradient = np.zeros((6 * len(sketches), 6 * len(sketches))), np.zeros(6 * len(sketches))
@@ -141,13 +141,13 @@ def _track(sketches: Sequence[Sketch], poses: Sequence[np.ndarray], link: Link, 
 
 
 def _scene(
-    thinned: Sequence[tuple[np.ndarray, np.ndarray]], trees: Sequence[cKDTree], poses: Sequence[np.ndarray],
+    thinned: Sequence[tuple[np.ndarray, np.ndarray]], trees: Sequence[KDTree], poses: Sequence[np.ndarray],
     a: int, b: int, reach: float, config: RefineConfig,
 ) -> Term | None:  # fmt: skip
     """Return the distances of scene a's points to the tangent planes of scene b (equation 6)."""
     points, normals = se3_apply(poses[a], thinned[a][0]), thinned[a][1] @ poses[a][:3, :3].T
     local = se3_apply(se3_inverse(poses[b]), points)
-    distance, nearest = trees[b].query(local, distance_upper_bound=reach)
+    distance, nearest = (np.asarray(found) for found in trees[b].query(local, distance_upper_bound=reach))
     found = np.isfinite(distance)
     target = se3_apply(poses[b], thinned[b][0][nearest[found]])
     normal = thinned[b][1][nearest[found]] @ poses[b][:3, :3].T

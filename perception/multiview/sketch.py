@@ -41,7 +41,7 @@ class SketchConfig:
     min_points: int = 120
     """Points below which a frame shows nobody."""
     min_moved: float = 0.5
-    """Share of the person's points whose place must have been free at other times, in the median frame."""
+    """Share of a frame's points whose place must have been free at other times; else it shows furniture."""
     points: int = 500
     """Points that the joint network is given."""
     seed: int = 0
@@ -148,11 +148,12 @@ def _person(
     stacked, there = np.stack(points), np.stack(valid)
     free = np.zeros(there.shape)
     free[there] = seen_free(stacked[there], [thin], scene_config)
-    if np.median(free.sum(axis=1) / there.sum(axis=1)) < config.min_moved:
+    moves = free.sum(axis=1) >= config.min_moved * there.sum(axis=1)
+    if moves.sum() < max(0.5 * len(moves), config.person_fps / 2):
         return None
     assert config.min_points >= MIN_POINTS
-    joints, scales = estimate_views(stacked, there, np.stack(eyes))
-    return JointPath(np.array(times), joints, scales)
+    joints, scales = estimate_views(stacked[moves], there[moves], np.stack(eyes)[moves])
+    return JointPath(np.array(times)[moves], joints, scales)
 
 
 def _before_scene(view: View, index: int, caster: o3d.t.geometry.RaycastingScene, config: SketchConfig) -> np.ndarray:
