@@ -53,10 +53,11 @@ class _NpzDataclass:
             if total > MAX_MOTION_BYTES:
                 raise InputError(f"{path}: unpacks to {total} bytes, the limit is {MAX_MOTION_BYTES}")
             with np.load(path, allow_pickle=False) as data:
-                missing = [field.name for field in fields if field.name not in data]
+                needed = [field for field in fields if field.default_factory is dataclasses.MISSING]
+                missing = [field.name for field in needed if field.name not in data]
                 if missing:
                     raise InputError(f"{path}: is no {cls.__name__} file, it lacks {', '.join(missing)}")
-                values = {field.name: data[field.name] for field in fields}
+                values = {field.name: data[field.name] for field in fields if field.name in data}
         except FileNotFoundError:
             raise InputError(f"{path}: no such file") from None
         except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
@@ -159,9 +160,13 @@ class HumanMotion(_NpzDataclass):
     """Local bone rotations of the body model (T, P, 4), wxyz."""
     root_pos: np.ndarray
     """Translation of the body model's root (T, 3), world, m."""
+    seen: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, dtype=bool))
+    """Whether a camera saw the person in each frame (T,), bool; all where not given. What is not seen is a guess."""
 
     def __post_init__(self) -> None:
         t, j, c = len(self.times_ns), len(self.joint_names), len(self.contact_names)
+        if not len(self.seen):
+            object.__setattr__(self, "seen", np.ones(t, dtype=bool))
         shapes = {
             "times_ns": (t,),
             "joint_pos": (t, j, 3),
@@ -171,6 +176,7 @@ class HumanMotion(_NpzDataclass):
             "shape": (len(self.shape_names),),
             "pose": (t, None, 4),
             "root_pos": (t, 3),
+            "seen": (t,),
         }
         for name, shape in shapes.items():
             _check_shape("HumanMotion", name, getattr(self, name), shape)

@@ -60,8 +60,9 @@ class Foreground:
         known = (coarse > 0) & np.isfinite(ahead)
         if known.sum() > 0.2 * coarse.size and (np.abs(ahead[known]) <= margin[known]).mean() < LEAST_AGREEMENT:
             return None
-        around = np.asarray(binary_dilation(before, np.ones((3, 3), dtype=bool))).repeat(2, axis=0).repeat(2, axis=1)
-        row, column = np.nonzero(around[: depth.shape[0], : depth.shape[1]] & np.asarray(depth > 0))
+        around = np.asarray(binary_dilation(before, np.ones((3, 3), dtype=bool)), dtype=bool)
+        around = around.repeat(2, axis=0).repeat(2, axis=1)[: depth.shape[0], : depth.shape[1]]
+        row, column = np.nonzero(around & (depth > 0))
         read, rays = depth[row, column], self._directions[row, column]
         kept = self._background(T, rays) - read > depth_margin(read, self._margin)
         return T[:3, 3] + (rays[kept] * read[kept, None]) @ T[:3, :3].T

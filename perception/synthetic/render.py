@@ -41,12 +41,12 @@ class Renderer:
         self._rays = rays.astype(np.float32)
         self._camera, self._size = camera, size
 
-    def render(self, T_world_camera: np.ndarray, person: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def render(self, T_world_camera: np.ndarray, *people: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Return colour (H, W, 3), uint8, and depth along the camera's axis (H, W), m, infinite where nothing is.
 
         Args:
             T_world_camera: Pose of the camera (4, 4).
-            person: Vertices of the person (V, 3), world, m; None leaves the room empty.
+            people: Vertices of each person (V, 3), world, m; None leaves one out.
         """
         rotation = T_world_camera[:3, :3].astype(np.float32)
         directions = self._rays @ rotation.T
@@ -54,8 +54,9 @@ class Renderer:
         rays = np.concatenate([origins, directions], axis=-1)
         # The rays' z in the camera is 1, so the hit distance is the depth.
         colour, depth = self._cast(self._room, rays, self._room_colours)
-        if person is not None:
-            self._cast_person(person, rays, T_world_camera, colour, depth)
+        for person in people:
+            if person is not None:
+                self._cast_person(person, rays, T_world_camera, colour, depth)
         return np.clip(colour, 0, 255).astype(np.uint8), depth
 
     def _cast(

@@ -101,3 +101,18 @@ def test_pickled_arrays_are_refused(tmp_path):
     )
     with pytest.raises(InputError, match=r"evil\.npz"):
         RobotMotion.load(tmp_path / "evil.npz")
+
+
+def test_frames_in_which_nobody_was_seen_are_marked(tmp_path):
+    """All frames are seen where nothing else is said; a file without the array, as older ones are, reads the same."""
+    motion = human_motion()
+    assert motion.seen.all() and len(motion.seen) == 4
+    marked = dataclasses.replace(motion, seen=np.array([True, False, False, True]))
+    marked.save(tmp_path / "marked.npz")
+    np.testing.assert_array_equal(HumanMotion.load(tmp_path / "marked.npz").seen, [True, False, False, True])
+    with np.load(tmp_path / "marked.npz", allow_pickle=False) as data:
+        old = {name: data[name] for name in data.files if name != "seen"}
+    np.savez_compressed(tmp_path / "old.npz", **old)  # type: ignore[arg-type]
+    assert HumanMotion.load(tmp_path / "old.npz").seen.all()
+    with pytest.raises(InputError, match=r"seen has shape \(3,\)"):
+        dataclasses.replace(motion, seen=np.ones(3, dtype=bool))

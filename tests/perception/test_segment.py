@@ -10,7 +10,7 @@ from perception.person_tracks import spread
 from perception.segment import PersonPoints, SegmentConfig, person_points
 from perception.static_scene import SceneConfig
 from perception.synthetic.acting import act
-from perception.synthetic.generate import body_vertices
+from perception.synthetic.exposure import body_vertices
 from perception.synthetic.room import Mesh, box, merge, room
 from perception.views import View, load_views
 from tests.perception.small_scenes import MOVER, PERIOD_NS, WALK, distance, poses, true_scene, view

@@ -11,10 +11,12 @@ from bodydouble.cli import main
 from bodydouble.errors import InputError
 from bodydouble.frames import se3_apply, se3_inverse
 from bodydouble.recording import RecordingReader
+from bodydouble.recording.rgbd import RgbdFrame
 from perception.body.anny_body import JOINT_NAMES
 from perception.synthetic.acting import act
 from perception.synthetic.cameras import intrinsics
-from perception.synthetic.generate import SyntheticConfig, body_vertices, generate
+from perception.synthetic.exposure import body_vertices
+from perception.synthetic.generate import SyntheticConfig, generate
 from perception.synthetic.motions import MotionConfig, Segment
 
 MOTION = MotionConfig(segments=(Segment("walk", 1.5, 0.4),))
@@ -109,6 +111,7 @@ def test_truth_has_the_person_the_scene_and_the_cameras(recorded):
         "human_shape": (5,),
         "human_pose": (frames, 22, 4),
         "human_root_pos": (frames, 3),
+        "human_seen": (frames,),
         "start_offset_s": (),
     }
     assert {name: arrays[name].shape for name in shapes} == shapes
@@ -119,7 +122,7 @@ def test_truth_has_the_person_the_scene_and_the_cameras(recorded):
     for name in ("camera_1", "camera_2"):
         count = len(arrays[f"{name}_times_ns"])
         assert arrays[f"{name}_T_world_camera"].shape == (count, 4, 4)
-    rest = {"scene_vertices", "scene_triangles"} | {f"camera_{i}_{x}" for i in (1, 2) for x in ("times_ns", "T_world_camera", "clock_offset_ns")}  # fmt: skip  # noqa: E501
+    rest = {"scene_vertices", "scene_triangles", "poses_recorded"} | {f"camera_{i}_{x}" for i in (1, 2) for x in ("times_ns", "T_world_camera", "clock_offset_ns")}  # fmt: skip  # noqa: E501
     assert set(arrays) == set(shapes) | rest
     np.testing.assert_array_equal(arrays["human_joint_pos"], act(MOTION).joint_pos[:13])
 
@@ -182,6 +185,9 @@ def test_an_empty_room_and_one_camera(tmp_path):
         {"dropped": 0.95},
         {"fails_at": 0.0},
         {"depth_units_per_m": 0.0},
+        {"blur_s": 0.3},
+        {"wrong_poses": 0.6},
+        {"away_s": (2.0, 1.0)},
     ],
 )
 def test_what_is_not_possible_is_said_and_leaves_nothing(values, tmp_path):
@@ -253,3 +259,56 @@ def test_depth_in_another_unit(recorded, tmp_path):
     generate(changed(depth_units_per_m=5000.0), tmp_path / "r")
     for t, depth in frames_of(tmp_path / "r", "camera_1").items():
         np.testing.assert_allclose(depth, 5 * frames_of(recorded, "camera_1")[t], atol=1e-3)
+
+
+def test_blur_mixes_what_moves_and_nothing_else(recorded, tmp_path):
+    """With the shutter open for 50 ms colour and depth change; times and recorded poses do not."""
+    generate(changed(blur_s=0.05), tmp_path / "r")
+
+    def sharpness(frame: RgbdFrame) -> float:
+        assert frame.color is not None
+        return float(np.abs(np.diff(frame.color.astype(float), axis=1)).mean())
+
+    with RecordingReader(recorded / "recording.mcap") as one, RecordingReader(tmp_path / "r" / "recording.mcap") as two:
+        for sharp, blurred in zip(one.frames("camera_1"), two.frames("camera_1"), strict=True):
+            assert sharp.t_ns == blurred.t_ns
+            assert sharp.T_world_camera is not None and blurred.T_world_camera is not None
+            np.testing.assert_allclose(sharp.T_world_camera, blurred.T_world_camera, atol=1e-9)
+            both = (sharp.depth > 0) & (blurred.depth > 0)
+            off = np.abs(sharp.depth - blurred.depth)[both]
+            assert np.median(off) < 0.01 and off.max() > 0.05
+            assert sharpness(blurred) < sharpness(sharp)
+
+
+def test_a_person_who_is_away_and_a_second_one(recorded, tmp_path):
+    """While the person is away the images are those of an empty room; a second one is seen beside the first."""
+    generate(changed(person=False), tmp_path / "empty")
+    generate(changed(away_s=(0.1, 0.3)), tmp_path / "away")
+    second = MotionConfig(segments=(Segment("stand", 0.5),), start_xy=(0.5, 0.3))
+    generate(changed(second_person=second), tmp_path / "two")
+    whole, empty, away, two = (
+        frames_of(folder, "camera_1") for folder in (recorded, *(tmp_path / n for n in ("empty", "away", "two")))
+    )
+    for t in whole:
+        same = empty if 100_000_000 <= t < 300_000_000 else whole
+        np.testing.assert_array_equal(away[t], same[t])
+        added = (two[t] > 0) & (whole[t] > 0) & (two[t] < whole[t] - 0.2)
+        assert added.sum() > 15
+    with np.load(tmp_path / "away" / "truth.npz", allow_pickle=False) as truth:
+        seconds = truth["human_times_ns"] * 1e-9
+        np.testing.assert_array_equal(truth["human_seen"], (seconds < 0.1) | (seconds >= 0.3))
+
+
+def test_wrong_poses_are_recorded_and_the_truth_is_not_touched(recorded, tmp_path):
+    """Of 13 poses some are half a metre and more off, the others are exact; the images are the same."""
+    generate(changed(wrong_poses=0.3), tmp_path / "r")
+    assert [d.sum() for d in frames_of(tmp_path / "r", "camera_1").values()] == [
+        d.sum() for d in frames_of(recorded, "camera_1").values()
+    ]
+    with np.load(tmp_path / "r" / "truth.npz", allow_pickle=False) as truth:
+        true = truth["camera_1_T_world_camera"]
+    with RecordingReader(tmp_path / "r" / "recording.mcap") as reader:
+        recorded_poses = [frame.T_world_camera for frame in reader.frames("camera_1")]
+    off = np.linalg.norm(np.stack([p for p in recorded_poses if p is not None])[:, :3, 3] - true[:, :3, 3], axis=1)
+    wrong = off > 0.4
+    assert 1 <= wrong.sum() <= 8 and off[~wrong].max() < 1e-9
