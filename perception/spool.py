@@ -6,7 +6,9 @@ import copy
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from multiprocessing.reduction import DupFd
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +38,16 @@ class FrameSpool:
             self._file = tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115, it lives as long as this
         except OSError as error:
             raise InputError(f"no temporary file for the frames could be made ({error}); set TMPDIR") from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Hand the open file to another process of this machine; both read the same frames."""
+        state = self.__dict__.copy()
+        state["_file"] = DupFd(self._file.fileno())
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._file = os.fdopen(state["_file"].detach(), "r+b", buffering=0)
 
     def append(self, image: np.ndarray) -> None:
         """Add an image at the end.

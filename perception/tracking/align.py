@@ -13,8 +13,10 @@ DEPTH_SIGMA = 0.002
 """Inverse depth that two frames of a structured-light camera differ by, coarse, 1/m."""
 RANGE_SIGMA_M = 0.003
 """Depth that they differ by at any distance, m."""
-GRAY_SIGMA = 0.04
-"""Brightness that they differ by, of 1."""
+GRAY_SIGMA = 0.12
+"""Brightness that they differ by, of 1; large, as many cameras' colour is not registered to their depth."""
+CELL = 16
+"""Side of the cells that slopes are averaged over to tell shape from noise, coarse pixels."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Stage:
 
 WIDE = (Stage(0.15, 8, 4), Stage(0.06, 6, 2), Stage(0.025, 5, 1))
 """For a guess that is some ten centimetres off."""
+LOST = (Stage(0.4, 8, 4), *WIDE)
+"""For a guess that is some decimetres off."""
 FINE = (Stage(0.04, 4, 2), Stage(0.02, 4, 1))
 """For a guess that is a few centimetres off."""
 
@@ -41,6 +45,8 @@ class Source:
 
     points: np.ndarray
     """(N, 3), the frame's camera, m, float32."""
+    place: np.ndarray
+    """Their places in the flat coarse image (N,)."""
     gray: np.ndarray | None
     """Brightness (N,), or None without colour."""
 
@@ -214,7 +220,6 @@ def align(
     """
     T_key_world = np.linalg.inv(T_world_key)
     pose = guess.copy()
-    H = np.eye(6)
     for stage in stages:
         points = source.points[:: stage.stride]
         for _ in range(stage.iterations):
@@ -227,10 +232,12 @@ def align(
             if np.linalg.norm(step[:3]) < 2e-4 and np.linalg.norm(step[3:]) < 2e-4:
                 break
     pose[:3, :3] = fix_rotation(pose[:3, :3])
-    found = residuals(source, T_key_world @ pose, maps, camera)
+    relative = T_key_world @ pose
+    found = residuals(source, relative, maps, camera)
     compared = found.inside.sum(axis=1)
     agree = agreeing(found).sum(axis=1) / np.maximum(compared, 1)
-    return Alignment(pose, agree, compared / max(len(source.points), 1), _deviation(H, len(T_world_key)), found)
+    deviation = _deviation(found, relative, source, camera)
+    return Alignment(pose, agree, compared / max(len(source.points), 1), deviation, found)
 
 
 def agreeing(found: Residuals, factor: float = 4.0) -> np.ndarray:
@@ -239,6 +246,26 @@ def agreeing(found: Residuals, factor: float = 4.0) -> np.ndarray:
     return found.inside & (np.abs(found.depth) < factor * limit)
 
 
-def _deviation(H: np.ndarray, count: int) -> float:
-    """Return the largest standard deviation of the position, m; keyframes that see the same count once."""
-    return float(np.sqrt(np.linalg.eigvalsh(np.linalg.inv(H / count)[:3, :3])[-1]))
+def _deviation(found: Residuals, T_key_camera: np.ndarray, source: Source, camera: CoarseCamera) -> float:
+    """Return the largest standard deviation of the position, m; keyframes that see the same count once.
+
+    The derivatives by depth are averaged over cells first: else the noise of a plain wall's slopes would look like
+    shape that holds the camera in place.
+    """
+    depth_weight, gray_weight = weights(found, 0.02)
+    rows, columns = np.divmod(source.place, camera.width)
+    across = camera.width // CELL + 1
+    cell = (rows // CELL) * across + columns // CELL
+    count = len(T_key_camera)
+    cell = (cell + np.arange(count)[:, None] * (across * (camera.height // CELL + 1))).ravel()
+    used = depth_weight.ravel() > 0
+    total = np.maximum(np.bincount(cell, used), 1)
+    j = jacobian(found.depth_slope, T_key_camera, source.points).reshape(6, -1) * np.sqrt(depth_weight.ravel())
+    mean = np.stack([np.bincount(cell, row) for row in j]) / np.sqrt(total)
+    H = mean @ mean.T
+    if gray_weight is not None:
+        assert found.gray_slope is not None
+        j = jacobian(found.gray_slope, T_key_camera, source.points).reshape(6, -1)
+        H += (j * gray_weight.ravel()) @ j.T
+    H = H / count + np.eye(6)
+    return float(np.sqrt(np.linalg.eigvalsh(np.linalg.inv(H)[:3, :3])[-1]))

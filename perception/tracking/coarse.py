@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_dilation, uniform_filter, uniform_filter1d
+from scipy.ndimage import maximum_filter, uniform_filter, uniform_filter1d
 
 from perception.views import View
 
@@ -129,7 +129,7 @@ def surface_map(frame: CoarseFrame) -> np.ndarray:
     slope_x, slope_y = _slopes(inverse, 5)
     # Spread about the fitted plane; 2 is the mean square of -2, -1, 0, 1, 2.
     spread = uniform_filter(inverse * inverse, 5, mode="nearest") - mean**2 - 2 * (slope_x**2 + slope_y**2)
-    hole = np.asarray(binary_dilation(inverse == 0, np.ones((5, 5), bool)))
+    hole = maximum_filter((inverse == 0).astype(np.uint8), 5) > 0
     hole[:2] = hole[-2:] = True
     hole[:, :2] = hole[:, -2:] = True
     good = ~hole & (spread < (0.006 + 0.01 * mean) ** 2)

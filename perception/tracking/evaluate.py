@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bodydouble.errors import InputError
-from perception.metrics import ate
+from perception.camera_metrics import ate
 from perception.tracking.tracker import TrackingConfig, track_cameras
 from perception.views import load_views
 

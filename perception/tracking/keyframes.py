@@ -26,6 +26,7 @@ class Keyframes:
         self._maps = np.zeros((8, camera.height, camera.width, CHANNELS), np.float32)
         self._poses = np.zeros((8, 4, 4))
         self._through = np.zeros((8, camera.height * camera.width), np.float32)
+        self._trusted = np.zeros(8)
 
     def __len__(self) -> int:
         """Return the number of keyframes."""
@@ -45,15 +46,16 @@ class Keyframes:
         """Add a frame as a keyframe."""
         new = len(self)
         if new == len(self._maps):
-            self._maps, self._poses, self._through = (
-                np.concatenate([a, np.zeros_like(a)]) for a in (self._maps, self._poses, self._through)
+            self._maps, self._poses, self._through, self._trusted = (
+                np.concatenate([a, np.zeros_like(a)]) for a in (self._maps, self._poses, self._through, self._trusted)
             )
         self._maps[new], self._poses[new] = surface, pose
         self.index.append(index)
         self.sources.append(source)
+        self._trusted[new] = max(0.2, float(self._maps[new].reshape(-1, CHANNELS)[source.place, 6].mean()))
 
     def overlap(self, points: np.ndarray, pose: np.ndarray) -> np.ndarray:
-        """Return the share (K,) of points that each keyframe sees on its surface, roughly.
+        """Return the share (K,) of points that each keyframe sees on its surface, roughly; 1 for its own points.
 
         Args:
             points: Points of a frame (N, 3), its camera, m; a few hundred will do.
@@ -71,7 +73,7 @@ class Keyframes:
         which = np.arange(len(self))[:, None]
         there = flat[which, pixel, 0]
         near = np.abs(1 / z - there) < 0.01 + 0.12 / z**2
-        return (inside & near & (flat[which, pixel, 6] > 0)).mean(axis=1)
+        return (inside & near & (flat[which, pixel, 6] > 0)).mean(axis=1) / self._trusted[: len(self)]
 
     def see_through(self, which: np.ndarray, found: Residuals, spread_m: float = 0.06) -> None:
         """Count the pixels of some keyframes behind whose surface a frame sees; those that moved lose trust.

@@ -1,6 +1,8 @@
 """A spool of frames reads as the array that went into it, and holds no memory."""
 
+import multiprocessing
 import resource
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
@@ -86,3 +88,8 @@ def test_no_memory_is_held():
         spool.append(image)
     assert sum(int(spool[index].max()) for index in range(100)) == 100
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
+
+
+def test_another_process_reads_the_same_frames():
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        np.testing.assert_array_equal(pool.submit(np.asarray, spool_of(IMAGES)).result(), IMAGES)
