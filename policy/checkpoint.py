@@ -12,8 +12,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from bodydouble.artifacts import atomic_file
-from bodydouble.errors import InputError
+from bodydouble.errors import InputError, TrainingError
 from policy.nets.actor_critic import ActorCritic, NetConfig
+from policy.optim.schedule import set_lr
+from policy.optim.state import load_optimizer_tensors, optimizer_tensors
 
 MAX_CHECKPOINT_BYTES = 1 << 30
 """Largest checkpoint that is read."""
@@ -42,19 +44,37 @@ class CheckpointInfo:
 
 
 def save_checkpoint(
-    path: Path, net: ActorCritic, info: CheckpointInfo, optimizer: torch.optim.Optimizer | None = None
+    path: Path,
+    net: ActorCritic,
+    info: CheckpointInfo,
+    optimizer: torch.optim.Optimizer | None = None,
+    state: dict[str, torch.Tensor] | None = None,
 ) -> None:
-    """Write network, optional optimizer and CPU random state; the previous file survives a failure."""
+    """Write a checkpoint; the previous file survives a failure.
+
+    Args:
+        path: The file.
+        net: The network.
+        info: What the checkpoint says of itself.
+        optimizer: Its state is written too, with torch's random state on the CPU.
+        state: More tensors, by name.
+
+    Raises:
+        TrainingError: The file could not be written, e.g. because the disk is full.
+    """
     tensors = {f"net.{name}": tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
-    header = asdict(info)
     if optimizer is not None:
-        state = optimizer.state_dict()
-        for index, slots in state["state"].items():
-            for name, value in slots.items():
-                tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(optimizer).items()}
         tensors["rng.cpu"] = torch.get_rng_state()
-    with atomic_file(path) as temporary:
-        save_file(tensors, str(temporary), metadata={"bodydouble": json.dumps(header)})
+    tensors |= {name: tensor.detach().cpu().contiguous() for name, tensor in (state or {}).items()}
+    metadata = {"bodydouble": json.dumps(asdict(info))}
+    try:
+        with atomic_file(path) as temporary:
+            save_file(tensors, str(temporary), metadata=metadata)
+    except (OSError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        before = "the previous one is unharmed" if path.exists() else "there is none yet"
+        raise TrainingError(f"{path}: could not write the checkpoint ({reason}); {before}; free some space") from None
 
 
 def load_checkpoint(
@@ -94,15 +114,8 @@ def load_checkpoint(
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Any], lr: float) -> None:
     """Put saved optimizer tensors back, so that training goes on exactly where it stopped."""
-    state = optimizer.state_dict()
-    slots: dict[int, dict[str, Any]] = {}
-    for key, tensor in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".", 2)
-            slots.setdefault(int(index), {})[name] = tensor
-    state["state"] = slots
-    for group in state["param_groups"]:
-        group["lr"] = lr
-    optimizer.load_state_dict(state)
+    own = {name.removeprefix("optimizer."): t for name, t in tensors.items() if name.startswith("optimizer.")}
+    load_optimizer_tensors(optimizer, own)
+    set_lr(optimizer, lr)
     if "rng.cpu" in tensors:
         torch.set_rng_state(tensors["rng.cpu"])

@@ -18,9 +18,11 @@ from typing import Any
 import mujoco
 import torch
 
-from policy.checkpoint import CheckpointInfo, load_checkpoint, restore_optimizer, save_checkpoint
+from policy.checkpoint import CheckpointInfo, save_checkpoint
 from policy.nets.actor_critic import ActorCritic, NetConfig
+from policy.optim.registry import REGISTRY
 from policy.rl.ppo import PPO, PPOConfig
+from policy.rl.resume import resume_training, save_training
 from policy.rl.runner import Progress, Runner, make_net
 from sim.backend.protocol import SimBackend
 from sim.env.evaluate import evaluate
@@ -47,17 +49,12 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{len(motions)} motions, {sum(m.duration_s for m in motions):.0f} s", flush=True)
     backend = _backend(args, model, args.envs)
     task = TrackingEnv(backend, robot, motions, TrackingConfig(), dump=out / "nan_state.npz", final_policy_obs=False)
-    updates, env_steps = 0, 0
-    if args.resume:
-        net, info, rest = load_checkpoint(Path(args.resume), device)
-        ppo = PPO(net, PPOConfig())
-        ppo.lr = info.extra["lr"]
-        restore_optimizer(ppo.optimizer, rest, ppo.lr)
-        updates, env_steps = info.updates, info.env_steps
-    else:
-        net = make_net(task.reset(), len(robot.joint_names), NetConfig(), device)
-        ppo = PPO(net, PPOConfig())
+    net = make_net(task.reset(), len(robot.joint_names), NetConfig(), device)
+    ppo = PPO(net, PPOConfig(optimizer=REGISTRY[args.optimizer](lr=args.lr)))
     runner = Runner(task, ppo, device)
+    if args.resume and not resume_training(Path(args.resume), runner):
+        print("the simulation's state is not in the checkpoint: episodes begin anew", flush=True)
+    before = runner.seconds
     saved = time.monotonic()
 
     def save(progress: Progress) -> None:
@@ -67,11 +64,11 @@ def main(argv: list[str] | None = None) -> int:
             policy_size=net.actor.norm.mean.shape[0],
             critic_size=net.critic_norm.mean.shape[0],
             net=net.config,
-            env_steps=env_steps + progress.env_steps,
-            updates=updates + progress.update,
+            env_steps=progress.env_steps,
+            updates=progress.update,
             extra={"lr": ppo.lr, "command": " ".join(["policy.pretrain", *(argv or sys.argv[1:])])},
         )
-        save_checkpoint(out / "full.safetensors", net, info, ppo.optimizer)
+        save_training(out / "full.safetensors", runner, info)
         save_checkpoint(out / "policy.safetensors", net, info)
 
     def on_update(progress: Progress) -> None:
@@ -83,7 +80,10 @@ def main(argv: list[str] | None = None) -> int:
             text = " ".join(f"{key} {value:.4g}" for key, value in progress.stats.items())
             print(f"{progress.seconds:6.1f} s  {progress.env_steps / 1e6:7.1f} M  {text}", flush=True)
 
-    last = runner.train(lambda p: p.seconds > 60 * args.minutes, on_update, log=out / "log.jsonl")
+    last = runner.train(
+        lambda p: p.seconds - before > 60 * args.minutes, on_update, log=out / "log.jsonl",
+        dump=out / "nan_rollout.safetensors",
+    )  # fmt: skip
     save(last)
     figures = figures_of(args, model, robot, motions, net)
     print(json.dumps(figures), flush=True)
@@ -137,6 +137,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--backend", choices=("warp", "cpu"), default="warp", help="where to simulate")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the simulation")
     parser.add_argument("--seed", type=int, default=0, help="seed")
+    parser.add_argument("--optimizer", choices=tuple(REGISTRY), default="adam", help="optimizer")
+    parser.add_argument("--lr", type=float, default=1e-3, help="learning rate")
     parser.add_argument("--resume", default="", help="full.safetensors to go on from")
     return parser.parse_args(argv)
 

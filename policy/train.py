@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from policy.nets.actor_critic import ActorCritic, NetConfig
 from policy.optim.registry import AdamConfig
 from policy.rl import runner as rl
 from policy.rl.ppo import PPO, PPOConfig
+from policy.rl.resume import resume_training, save_training, trim_log
 from sim.backend.cpu_batch import CpuBatch
 from sim.env.evaluate import Evaluation, evaluate
 from sim.env.tracked_robot import TrackedRobot
@@ -31,6 +34,8 @@ MANIFEST_FILE = "policy.json"
 """What it was trained from and how well it does."""
 LOG_FILE = "log.jsonl"
 """One line per update."""
+TRAINING_FILE = "training.safetensors"
+"""The unfinished training, in the folder that `unfinished` names."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class TrainConfig:
     """Threads of the simulation; 0 takes every core."""
     seed: int = 0
     """Seed."""
+    checkpoint_every: int = 10
+    """Updates between checkpoints of the unfinished training, from which the same command goes on; 0 makes none."""
     eval_envs: int = 32
     """Episodes of each evaluation, with the task's randomisation."""
     net: NetConfig = field(default_factory=NetConfig)
@@ -94,6 +101,8 @@ def shipped_checkpoint(robot: str) -> Path:
 def train(stage_path: Path, out: Path, config: TrainConfig | None = None) -> Trained:
     """Train on a stage and write the policy; a training already made from the same inputs is left as it is.
 
+    One that was interrupted goes on from its last checkpoint, exactly: the same log and the same policy come out.
+
     The network at the start and the trained one are both judged on the stage's reference, under the task's
     randomisation, with the same seeds; the better one is kept and the manifest says which.
 
@@ -104,7 +113,7 @@ def train(stage_path: Path, out: Path, config: TrainConfig | None = None) -> Tra
 
     Raises:
         InputError: The stage or the checkpoint cannot be used.
-        TrainingError: The losses diverged.
+        TrainingError: The losses diverged, or a checkpoint could not be written.
         PhysicsError: The simulation diverged.
     """
     config = config or TrainConfig()
@@ -113,7 +122,8 @@ def train(stage_path: Path, out: Path, config: TrainConfig | None = None) -> Tra
     robot = TrackedRobot.from_spec(stage.robot)
     start = None if config.warm_start == "none" else _start_path(config.warm_start, robot.name)
     inputs = {"stage": stage.path} | ({"start": start} if start else {})
-    if is_current(out / MANIFEST_FILE, inputs_hash(config, inputs)):
+    key = inputs_hash(config, inputs)
+    if is_current(out / MANIFEST_FILE, key):
         manifest = read_json(out / MANIFEST_FILE)
         return Trained(out, manifest["figures"], manifest["kept"])
     torch.manual_seed(config.seed)
@@ -125,9 +135,29 @@ def train(stage_path: Path, out: Path, config: TrainConfig | None = None) -> Tra
     net, before = _start_net(start, env, robot, config)
     started = _judge(stage, robot, net, config)
     ppo = PPO(net, config.ppo)
+    work = unfinished(out)
     with atomic_dir(out) as folder:
         initial = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-        last = _run(rl.Runner(env, ppo, torch.device("cpu")), config, folder / LOG_FILE)
+        runner = rl.Runner(env, ppo, torch.device("cpu"))
+        begun_at = _go_on(runner, work, key)
+
+        def info(env_steps: int, updates: int, extra: dict[str, Any]) -> CheckpointInfo:
+            return CheckpointInfo(
+                robot=robot.name,
+                joint_names=robot.joint_names,
+                policy_size=env.spec.size,
+                critic_size=net.critic_norm.mean.shape[0],
+                net=net.config,
+                env_steps=(before.env_steps if before else 0) + env_steps,
+                updates=(before.updates if before else 0) + updates,
+                extra=extra,
+            )
+
+        def save(progress: rl.Progress) -> None:
+            extra = {"inputs": key}
+            save_training(work / TRAINING_FILE, runner, info(progress.env_steps, progress.update, extra))
+
+        last = _run(runner, config, work / LOG_FILE, out / "nan_rollout.safetensors", save)
         trained = _judge(stage, robot, net, config)
         better = (trained.success_rate, -trained.mean_body_error_m) > (started.success_rate, -started.mean_body_error_m)
         if not better:
@@ -141,17 +171,10 @@ def train(stage_path: Path, out: Path, config: TrainConfig | None = None) -> Tra
             "trained_success_rate": trained.success_rate,
             "trained_body_error_m": trained.mean_body_error_m,
         }
-        info = CheckpointInfo(
-            robot=robot.name,
-            joint_names=robot.joint_names,
-            policy_size=env.spec.size,
-            critic_size=net.critic_norm.mean.shape[0],
-            net=net.config,
-            env_steps=(before.env_steps if before else 0) + (last.env_steps if better else 0),
-            updates=(before.updates if before else 0) + (last.update if better else 0),
-            extra={"lr": ppo.lr, "stage": stage.sha256},
-        )
-        save_checkpoint(folder / CHECKPOINT_FILE, net, info)
+        extra = {"lr": ppo.lr, "stage": stage.sha256}
+        final = info(last.env_steps, last.update, extra) if better else info(0, 0, extra)
+        save_checkpoint(folder / CHECKPOINT_FILE, net, final)
+        shutil.copyfile(work / LOG_FILE, folder / LOG_FILE)
         kept = "trained" if better else "start"
         manifest: dict[str, Any] = {
             "provenance": provenance(config, inputs),
@@ -161,15 +184,37 @@ def train(stage_path: Path, out: Path, config: TrainConfig | None = None) -> Tra
             "robot": robot.name,
             "machine": machine_info(),
             "seeds": [config.seed],
+            "resumed_at_update": begun_at,
         }
         write_json(folder / MANIFEST_FILE, manifest)
+    shutil.rmtree(work)
     return Trained(out, figures, kept)
+
+
+def unfinished(out: Path) -> Path:
+    """Return the folder, beside `out`, of the checkpoints and the log of a training that has not ended."""
+    return out.with_name(f".{out.name}.unfinished")
+
+
+def _go_on(runner: rl.Runner, work: Path, key: str) -> int:
+    """Resume an interrupted training of the same inputs, or clear the folder; return the update to go on from."""
+    path = work / TRAINING_FILE
+    if path.is_file() and load_checkpoint(path)[1].extra.get("inputs") == key:
+        resume_training(path, runner)
+        trim_log(work / LOG_FILE, runner.update)
+        return runner.update
+    if work.exists():
+        shutil.rmtree(work)
+    work.mkdir(parents=True)
+    return 0
 
 
 def _check_config(config: TrainConfig) -> None:
     for name in ("updates", "envs", "eval_envs"):
         if getattr(config, name) < 1:
             raise InputError(f"config.{name} is {getattr(config, name)}, expected at least 1")
+    if config.checkpoint_every < 0:
+        raise InputError(f"config.checkpoint_every is {config.checkpoint_every}, expected 0 or more")
     if config.ppo.steps * config.envs < config.ppo.minibatches:
         raise InputError("config.envs times config.ppo.steps is less than config.ppo.minibatches; take more envs")
 
@@ -219,7 +264,9 @@ def _judge(stage: Stage, robot: TrackedRobot, net: ActorCritic, config: TrainCon
     return evaluate(env, act, round(seconds * stage.control_hz) + 1)
 
 
-def _run(runner: rl.Runner, config: TrainConfig, log: Path) -> rl.Progress:
+def _run(
+    runner: rl.Runner, config: TrainConfig, log: Path, dump: Path, save: Callable[[rl.Progress], None]
+) -> rl.Progress:
     columns = (
         TextColumn("training"),
         BarColumn(),
@@ -228,9 +275,11 @@ def _run(runner: rl.Runner, config: TrainConfig, log: Path) -> rl.Progress:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("training", total=config.updates, reward=0.0)
+        task = bar.add_task("training", total=config.updates, completed=runner.update, reward=0.0)
 
         def on_update(progress: rl.Progress) -> None:
             bar.update(task, completed=progress.update, reward=progress.stats["reward"])
+            if config.checkpoint_every and progress.update % config.checkpoint_every == 0:
+                save(progress)
 
-        return runner.train(lambda progress: progress.update >= config.updates, on_update, log=log)
+        return runner.train(lambda progress: progress.update >= config.updates, on_update, log=log, dump=dump)

@@ -8,10 +8,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
 import torch
-import tyro
 
 from bodydouble.errors import InputError
 from policy.optim.combined import Combined, route
@@ -163,14 +162,8 @@ class NamoDConfig(NamoConfig):
         return _routed(params, self, build)
 
 
-AnyOptimizer = (
-    Annotated[AdamConfig, tyro.conf.subcommand("adam")]
-    | Annotated[AdamWConfig, tyro.conf.subcommand("adamw")]
-    | Annotated[MuonConfig, tyro.conf.subcommand("muon")]
-    | Annotated[NamoConfig, tyro.conf.subcommand("namo")]
-    | Annotated[NamoDConfig, tyro.conf.subcommand("namo-d")]
-)
-"""Every optimizer of the registry; on the command line, `config.ppo.optimizer:muon` chooses one."""
+AnyOptimizer = AdamConfig | AdamWConfig | MuonConfig | NamoConfig | NamoDConfig
+"""Every optimizer of the registry; on the command line, `config.ppo.optimizer:muon-config` chooses one."""
 REGISTRY: dict[str, Any] = {
     "adam": AdamConfig,
     "adamw": AdamWConfig,

@@ -34,6 +34,11 @@ class Rollout:
         """Group of each environment (N,), for group advantages; None where the task names none."""
         self.steps, self.envs = steps, envs
 
+    def named(self) -> dict[str, torch.Tensor]:
+        """Return every tensor (T, N, ...) by name."""
+        plain = {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        return plain | {f"obs.{name}": tensor for name, tensor in self.obs.items()}
+
     def flat(self) -> dict[str, torch.Tensor]:
         """Return views whose first dimension is T * N: policy, critic, action, mean, log_prob, value, version."""
         named = {

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors.torch import save_file
 
+from bodydouble.artifacts import atomic_file
+from bodydouble.errors import InputError, TrainingError
 from policy.nets.actor_critic import ActorCritic
 from policy.rl.ppo import PPO
 from policy.rl.rollout import Rollout
@@ -19,7 +22,8 @@ from policy.rl.rollout import Rollout
 class VectorTask(Protocol):
     """What the runner needs of an environment; TrackingEnv is one.
 
-    A task may have `group` (N,), integers from 0: the environments whose episodes are compared by group advantages.
+    A task may have more: `group` (N,), integers from 0, the environments whose episodes are compared by group
+    advantages; `snapshot()`, all that its coming steps depend on as arrays by name (or None), and `restore(arrays)`.
     """
 
     num_envs: int
@@ -36,14 +40,14 @@ class VectorTask(Protocol):
 
 @dataclass(frozen=True)
 class Progress:
-    """State of a training after an update."""
+    """State of a training after an update; a resumed one counts on."""
 
     update: int
     """Updates made in this training."""
     env_steps: int
     """Environment steps made in this training."""
     seconds: float
-    """Time since the start, s."""
+    """Time spent training, s."""
     stats: dict[str, float]
     """Mean reward, failures, losses, learning rate, speed."""
 
@@ -54,6 +58,7 @@ class Runner:
     def __init__(self, task: VectorTask, ppo: PPO, device: torch.device) -> None:
         """Reset the task and allocate the rollout."""
         self.task, self.ppo, self.device = task, ppo, device
+        self.update, self.env_steps, self.seconds = 0, 0, 0.0
         first = task.reset()
         self._on_torch = all(isinstance(value, torch.Tensor) for value in first.values())
         obs = self._obs = self._to_torch(first)
@@ -70,6 +75,7 @@ class Runner:
         should_stop: Callable[[Progress], bool],
         on_update: Callable[[Progress], None],
         log: Path | None = None,
+        dump: Path | None = None,
     ) -> Progress:
         """Train until told to stop.
 
@@ -77,13 +83,13 @@ class Runner:
             should_stop: Called after each update.
             on_update: Called after each update: progress bar, checkpoints.
             log: JSON-lines file that gets one line per update.
+            dump: File that receives rollout and network (safetensors) when the losses diverge.
 
         Raises:
-            TrainingError: The losses diverged.
+            TrainingError: The losses diverged; the message names the file.
             PhysicsError: The simulation diverged.
         """
-        begun = time.monotonic()
-        update, env_steps = 0, 0
+        begun = time.monotonic() - self.seconds
         if float(self.ppo.net.actor.norm.count) == 0:
             # A first look at the task, so that the first update does not learn from raw observations.
             self.collect()
@@ -93,15 +99,17 @@ class Runner:
             while True:
                 started = time.monotonic()
                 collected = self.collect()
-                stats = {**collected, **self.ppo.update(self._rollout)}
+                stats = {**collected, **self._learn(dump)}
                 self._update_norm()
-                update += 1
-                env_steps += self._rollout.steps * self._rollout.envs
+                self.update += 1
+                self.env_steps += self._rollout.steps * self._rollout.envs
                 now = time.monotonic()
+                self.seconds = now - begun
                 stats["env_steps_per_s"] = self._rollout.steps * self._rollout.envs / (now - started)
-                progress = Progress(update, env_steps, now - begun, stats)
+                progress = Progress(self.update, self.env_steps, self.seconds, stats)
                 if file is not None:
-                    line = {"update": update, "env_steps": env_steps, "seconds": round(now - begun, 3), **stats}
+                    counts = {"update": self.update, "env_steps": self.env_steps, "seconds": round(self.seconds, 3)}
+                    line = {**counts, **stats}
                     file.write(json.dumps({key: _short(value) for key, value in line.items()}) + "\n")
                 on_update(progress)
                 if should_stop(progress):
@@ -109,6 +117,54 @@ class Runner:
         finally:
             if file is not None:
                 file.close()
+
+    def snapshot(self) -> dict[str, torch.Tensor]:
+        """Return all that the next update depends on beside network and optimizer, as tensors by name.
+
+        Without entries of the task where that cannot say its state: a training resumed from it begins new episodes.
+        """
+        tensors = {f"obs.{name}": tensor for name, tensor in self._obs.items()}
+        tensors |= {"starts": self._starts, "rng.cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
+        state = self.task.snapshot() if hasattr(self.task, "snapshot") else None  # type: ignore[attr-defined]
+        tensors |= {f"task.{name}": torch.as_tensor(array) for name, array in (state or {}).items()}
+        # Copies: the task may hold one array under several names, or write to it later.
+        return {name: tensor.clone() for name, tensor in tensors.items()}
+
+    def restore(self, tensors: dict[str, torch.Tensor]) -> bool:
+        """Go on from what `snapshot` returned; return whether the task goes on too, or begins new episodes.
+
+        Raises:
+            InputError: The tensors are of another task.
+        """
+        torch.set_rng_state(tensors["rng.cpu"])
+        if self.device.type == "cuda" and "rng.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
+        state = {name.removeprefix("task."): tensor for name, tensor in tensors.items() if name.startswith("task.")}
+        if not state:
+            return False
+        shapes = {name: tuple(tensor.shape) for name, tensor in self._obs.items()}
+        saved = {name: tuple(tensors[f"obs.{name}"].shape) for name in shapes if f"obs.{name}" in tensors}
+        if saved != shapes:
+            raise InputError(f"the saved observations are {saved}, the task's {shapes}; resume with the same settings")
+        on_task = {name: t.to(self.device) if self._on_torch else t.numpy().copy() for name, t in state.items()}
+        self.task.restore(on_task)  # type: ignore[attr-defined]
+        self._obs = {name: tensors[f"obs.{name}"].to(self.device) for name in shapes}
+        self._starts = tensors["starts"].to(self.device)
+        return True
+
+    def _learn(self, dump: Path | None) -> dict[str, float]:
+        try:
+            return self.ppo.update(self._rollout)
+        except TrainingError as error:
+            if dump is None:
+                raise
+            tensors = {f"rollout.{name}": t.contiguous() for name, t in self._rollout.named().items()}
+            tensors |= {f"net.{name}": t.contiguous() for name, t in self.ppo.net.state_dict().items()}
+            with atomic_file(dump) as temporary:
+                save_file(tensors, str(temporary))
+            raise TrainingError(f"{error}; rollout and network are in {dump}") from None
 
     @torch.no_grad()
     def collect(self) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import array_api_compat.numpy as xp
@@ -35,6 +36,7 @@ class CpuBatch:
         self._warmstart = self._batch.bind("qacc_warmstart")
         self._xpos = self._batch.bind("xpos")
         self._xquat = self._batch.bind("xquat")
+        self._time = self._batch.bind("time")
 
     def get_state(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the positions (N, nq) and velocities (N, nv), float32."""
@@ -47,6 +49,27 @@ class CpuBatch:
         self._qpos[changed] = qpos[changed]
         self._qvel[changed] = qvel[changed]
         self._warmstart[changed] = 0.0
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """Return what the coming steps and random numbers depend on, at full precision; model fields apart."""
+        arrays = {name: array.copy() for name, array in self._state_arrays().items()}
+        state = json.dumps(self._rng.bit_generator.state)
+        return {**arrays, "random": np.frombuffer(state.encode(), np.uint8).copy()}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Go on from what `snapshot` returned; body poses are those of this state only after the next step."""
+        for name, array in self._state_arrays().items():
+            array[...] = state[name]
+        self._rng.bit_generator.state = json.loads(bytes(np.asarray(state["random"], np.uint8)))
+
+    def _state_arrays(self) -> dict[str, np.ndarray]:
+        return {
+            "qpos": self._qpos,
+            "qvel": self._qvel,
+            "ctrl": self._ctrl,
+            "warmstart": self._warmstart,
+            "time": self._time,
+        }
 
     def step(self, ctrl: np.ndarray, previous_ctrl: np.ndarray, delay: np.ndarray, num_substeps: int) -> None:
         """Advance every simulation by one control step (see SimBackend.step)."""

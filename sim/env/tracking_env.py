@@ -27,6 +27,10 @@ from sim.tasks.tracking.terminations import cause
 
 Array = Any
 _GUARD_INTERVAL = 50
+_EPISODE_ARRAYS = (
+    "_clip", "_frame", "_hold", "_age", "_delay", "_push_in", "_action", "_last_action", "_target", "_foot_pos",
+    "_history",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,27 @@ class TrackingEnv:
         frame = self._observe_policy()
         self._history, policy = self._builder.push(self._builder.start_history(frame), frame)
         return {"policy": policy, "critic": self._observe_critic(fresh=xp.ones_like(zeros) > 0)}
+
+    def snapshot(self) -> dict[str, Array] | None:
+        """Return what the coming steps depend on, by name; None where the backend cannot say it.
+
+        The models' randomisation is not in it: it follows from the seed that the environment was built with.
+        """
+        if not hasattr(self.backend, "snapshot"):
+            return None
+        arrays = {name[1:]: getattr(self, name) for name in _EPISODE_ARRAYS}
+        arrays |= {"bias_joint": self._bias.joint, "bias_odometry": self._bias.odometry}
+        arrays |= {"failures": self._sampler.failures}
+        return arrays | {f"backend_{name}": array for name, array in self.backend.snapshot().items()}  # type: ignore[attr-defined]
+
+    def restore(self, state: dict[str, Array]) -> None:
+        """Go on from what `snapshot` returned, in an environment built from the same arguments."""
+        for name in _EPISODE_ARRAYS:
+            setattr(self, name, state[name[1:]])
+        self._bias = SensorBias(joint=state["bias_joint"], odometry=state["bias_odometry"])
+        self._sampler.failures = state["failures"]
+        backend = {name.removeprefix("backend_"): a for name, a in state.items() if name.startswith("backend_")}
+        self.backend.restore(backend)  # type: ignore[attr-defined]
 
     def step(self, action: Array) -> StepResult:
         """Advance every environment by one control step.

@@ -10,9 +10,10 @@ import torch
 from bodydouble.errors import InputError
 from policy.checkpoint import load_checkpoint, save_checkpoint
 from policy.nets.actor_critic import NetConfig
-from policy.optim.registry import AdamConfig
-from policy.rl.ppo import PPOConfig
-from policy.train import TrainConfig, Trained, shipped_checkpoint, train
+from policy.optim.registry import AdamConfig, NamoDConfig, optimizer_config
+from policy.rl.ppo import PPO, PPOConfig
+from policy.rl.rollout import Rollout
+from policy.train import TrainConfig, Trained, shipped_checkpoint, train, unfinished
 from sim.stage.stage import Stage
 
 TINY = TrainConfig(
@@ -94,12 +95,67 @@ def test_from_nothing_the_seed_decides_every_bit(stage: Stage, tmp_path: Path) -
     assert manifest["warm_start"] is None
 
 
+def logged(path: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("seconds", "env_steps_per_s")} for line in lines]
+
+
+def test_a_killed_training_goes_on_exactly(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in its fourth update, with checkpoints every two: the same command ends with the same log and policy."""
+    config = dataclasses.replace(FRESH, updates=5, checkpoint_every=2)
+    whole = train(stage.path, tmp_path / "whole", config)
+    update, calls = PPO.update, 0
+
+    def killed(ppo: PPO, rollout: Rollout) -> dict[str, float]:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyboardInterrupt
+        return update(ppo, rollout)
+
+    out = tmp_path / "killed"
+    with monkeypatch.context() as patch:
+        patch.setattr(PPO, "update", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(stage.path, out, config)
+    assert {path.name for path in unfinished(out).iterdir()} == {"training.safetensors", "log.jsonl"}
+    assert len(logged(unfinished(out))) == 3, "one line more than the checkpoint has updates"
+    resumed = train(stage.path, out, config)
+    assert json.loads((out / "policy.json").read_text())["resumed_at_update"] == 2
+    assert logged(out) == logged(whole.path) and len(logged(out)) == 5
+    assert same(weights(out / "policy.safetensors"), weights(whole.path / "policy.safetensors"))
+    skip = {"env_steps_per_s", "train_s"}
+    assert all(resumed.figures[name] == whole.figures[name] for name in whole.figures if name not in skip)
+    assert not unfinished(out).exists()
+
+
+def test_an_unfinished_training_of_other_settings_is_not_gone_on_with(stage: Stage, tmp_path: Path) -> None:
+    out = tmp_path / "policy"
+    unfinished(out).mkdir()
+    net, info, _ = load_checkpoint(shipped_checkpoint("unitree_g1"))
+    info = dataclasses.replace(info, extra={"inputs": "of another configuration"})
+    save_checkpoint(unfinished(out) / "training.safetensors", net, info)
+    (unfinished(out) / "log.jsonl").write_text('{"update": 1}\n')
+    train(stage.path, out, FRESH)
+    assert json.loads((out / "policy.json").read_text())["resumed_at_update"] == 0
+    assert len(logged(out)) == 1 and not unfinished(out).exists()
+
+
+def test_an_optimizer_of_the_registry_trains(stage: Stage, tmp_path: Path) -> None:
+    ppo = dataclasses.replace(TINY.ppo, optimizer=NamoDConfig(lr=3e-5))
+    result = train(stage.path, tmp_path / "policy", dataclasses.replace(FRESH, ppo=ppo))
+    config = json.loads((result.path / "policy.json").read_text())["provenance"]["config"]
+    assert config["ppo"]["optimizer"]["name"] == "namo_d"
+    assert optimizer_config(config["ppo"]["optimizer"]) == NamoDConfig(lr=3e-5)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"updates": 0}, "config.updates is 0, expected at least 1"),
         ({"envs": 0}, "config.envs is 0"),
         ({"eval_envs": -1}, "config.eval_envs is -1"),
+        ({"checkpoint_every": -1}, "config.checkpoint_every is -1, expected 0 or more"),
         ({"envs": 1, "ppo": PPOConfig(steps=2, minibatches=4)}, "less than config.ppo.minibatches"),
         ({"warm_start": "nowhere.safetensors"}, "nowhere.safetensors: no such checkpoint"),
     ],

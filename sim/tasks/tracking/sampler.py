@@ -17,7 +17,8 @@ class StartSampler:
     def __init__(self, bank: MotionBank, backend: SimBackend, config: ResetConfig) -> None:
         """Start with equal weights."""
         self._bank, self._backend, self._config = bank, backend, config
-        self._failures = backend.asarray([0.0] * bank.num_bins)
+        self.failures = backend.asarray([0.0] * bank.num_bins)
+        """Weights of the failures (bins,) so far; part of a training's state."""
         self._length = backend.xp.astype(bank.bin_length, backend.xp.float32)
 
     def record(self, clip: Array, frame: Array, failed: Array) -> None:
@@ -25,14 +26,14 @@ class StartSampler:
         xp, rate = self._backend.xp, self._config.adaptive_rate
         bins = self._bank.bin_of_frame[self._bank.index(clip, frame)]
         counts = self._backend.accumulate(bins, xp.astype(failed, xp.float32), self._bank.num_bins)
-        self._failures = (1.0 - rate) * self._failures + counts
+        self.failures = (1.0 - rate) * self.failures + counts
 
     def draw(self, count: int) -> tuple[Array, Array]:
         """Return clips and frames (count,) for new episodes."""
         xp, bank = self._backend.xp, self._bank
         uniform = self._length / xp.sum(self._length)
         # A failure is often caused by the second before it, so half of its weight goes there.
-        blamed = self._failures
+        blamed = self.failures
         earlier = xp.concat([blamed[1:], xp.zeros_like(blamed[:1])])
         same_clip = xp.concat([bank.clip_of_bin[1:] == bank.clip_of_bin[:-1], xp.zeros_like(bank.clip_of_bin[:1]) > 0])
         blamed = blamed + xp.where(same_clip, earlier, xp.zeros_like(earlier))

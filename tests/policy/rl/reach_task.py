@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,6 +33,14 @@ class ReachTask:
         # Ages differ, so that episodes end at different steps.
         self._age = np.arange(self.num_envs) % LENGTH
         return self._observe()
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        state = json.dumps(self._rng.bit_generator.state)
+        return {"x": self._x, "target": self._target, "age": self._age, "rng": np.array(list(state.encode()), np.uint8)}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        self._x, self._target, self._age = state["x"], state["target"], state["age"]
+        self._rng.bit_generator.state = json.loads(bytes(state["rng"]))
 
     def step(self, action: Any) -> SimpleNamespace:
         assert isinstance(action, np.ndarray)
