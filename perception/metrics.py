@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zipfile
 from pathlib import Path
 
@@ -13,8 +14,18 @@ import open3d as o3d
 from scipy.spatial import cKDTree
 
 from bodydouble.errors import InputError
-from bodydouble.frames import se3_inverse
+from bodydouble.frames import se3_apply, se3_inverse
 from bodydouble.motion import HumanMotion
+from perception.camera_metrics import (
+    FoundCameras,
+    camera_figures,
+    nearest_index,
+    rigid_aligned,
+    similarity,
+    true_offset_ns,
+    true_poses,
+    world_alignment,
+)
 from sim.stage.scene_mesh import load_scene
 
 CHUNK = 100
@@ -28,17 +39,6 @@ EVALUATED_JOINTS = (
     "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
 )  # fmt: skip
 """Joints that are evaluated."""
-
-
-def similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Return scale, rotation and translation that take source (N, 3) to target (N, 3) best (Umeyama 1991)."""
-    mean_source, mean_target = source.mean(axis=0), target.mean(axis=0)
-    x, y = source - mean_source, target - mean_target
-    u, s, vt = np.linalg.svd(y.T @ x)
-    flip = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    rotation = u @ flip @ vt
-    scale = float(np.trace(np.diag(s) @ flip) / np.sum(x * x))
-    return scale, rotation, mean_target - scale * rotation @ mean_source
 
 
 def chunk_error(found: np.ndarray, truth: np.ndarray, chunk: int, align_frames: int | None) -> float:
@@ -74,38 +74,6 @@ def rte_percent(found: np.ndarray, truth: np.ndarray) -> float:
     if path <= 0:
         raise InputError("the true root does not move; the root translation error in percent is not defined")
     return 100 * float(np.linalg.norm(rigid_aligned(found, truth) - truth, axis=1).mean()) / path
-
-
-def rigid_aligned(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return found (N, 3) moved rigidly, without scale, onto truth (N, 3) (Kabsch 1976)."""
-    _, rotation, _ = similarity(found, truth)
-    return (found - found.mean(axis=0)) @ rotation.T + truth.mean(axis=0)
-
-
-def ate(found: np.ndarray, truth: np.ndarray) -> float:
-    """Return the root mean square of camera position errors after a rigid alignment, in the inputs' unit.
-
-    Args:
-        found: Camera positions (T, 3).
-        truth: True camera positions (T, 3) at the same times.
-    """
-    return float(np.sqrt(np.mean(np.sum((rigid_aligned(found, truth) - truth) ** 2, axis=1))))
-
-
-def sync_error_ms(found_ns: dict[str, float], true_ns: dict[str, float]) -> float:
-    """Return the largest error of the cameras' clock offsets, ms; only differences between cameras count.
-
-    Args:
-        found_ns: Clock offset of each camera, ns.
-        true_ns: True clock offset of each camera, ns.
-
-    Raises:
-        InputError: The cameras are not the same, or there is none.
-    """
-    if not true_ns or set(found_ns) != set(true_ns):
-        raise InputError(f"clock offsets of {sorted(found_ns)}, expected those of {sorted(true_ns)}")
-    error = np.array([found_ns[name] - true_ns[name] for name in sorted(true_ns)])
-    return float(np.abs(error - error[0]).max()) * 1e-6
 
 
 def contact_f1(found: np.ndarray, truth: np.ndarray) -> tuple[float, np.ndarray]:
@@ -190,7 +158,9 @@ def seen_points(
 def evaluate(reconstruction: Path, truth: Path) -> dict[str, float]:
     """Return the metrics of a reconstruction against a synthetic recording's truth.
 
-    The scene counts where some camera could see it (cast from the true poses); joints are compared at the
+    Where the recording had no camera poses, the reconstruction's world differs from the true one by a rigid motion. It
+    is found from the cameras alone (`world_alignment`), never from the person, and undone before person and scene are
+    compared. The scene counts where some camera could see it (cast from the true poses); joints are compared at the
     reconstruction's frames, the truth interpolated.
 
     Args:
@@ -210,32 +180,56 @@ def evaluate(reconstruction: Path, truth: Path) -> dict[str, float]:
     missing = [name for name in needed if name not in true]
     if missing:
         raise InputError(f"{truth}: lacks {missing[0]}; is it the truth of this synthetic recording?")
-    figures = scene_figures(reconstruction, true)
+    cameras = FoundCameras.load(reconstruction / "cameras.npz")
+    poses = true_poses(cameras, true)
+    figures = camera_figures(cameras, poses, true)
+    T_true_found = np.eye(4)
+    if not true.get("poses_recorded", True):
+        pairs = [(cameras.T_world_camera[name], poses[name]) for name in cameras.names]
+        T_true_found = world_alignment(*(np.concatenate(both) for both in zip(*pairs, strict=True)))
+    figures |= scene_figures(reconstruction, true, T_true_found)
     if has_person:
-        figures |= human_figures(HumanMotion.load(reconstruction / "human.npz"), true)
+        found = HumanMotion.load(reconstruction / "human.npz")
+        # The common clock is the first camera's, which may be ahead of true time.
+        late = true_offset_ns(true, cameras.names[0]) - cameras.clock_offset_ns[cameras.names[0]]
+        moved = dataclasses.replace(
+            found, times_ns=found.times_ns - late, joint_pos=se3_apply(T_true_found, found.joint_pos)
+        )
+        figures |= human_figures(moved, true)
     return figures
 
 
-def scene_figures(reconstruction: Path, true: dict[str, np.ndarray]) -> dict[str, float]:
-    """Return accuracy, completeness and F-score of the scene at 5 cm."""
+def scene_figures(
+    reconstruction: Path, true: dict[str, np.ndarray], T_true_found: np.ndarray | None = None
+) -> dict[str, float]:
+    """Return accuracy, completeness and F-score of the scene at 5 cm.
+
+    Args:
+        reconstruction: The reconstruction's folder.
+        true: Arrays of truth.npz.
+        T_true_found: Takes the reconstruction's world to the true one (4, 4).
+    """
     mesh = load_scene(reconstruction / "scene.ply")
+    placed = mesh.vertices if T_true_found is None else se3_apply(T_true_found, mesh.vertices)
     vertices, triangles = true["scene_vertices"].astype(np.float64), true["scene_triangles"]
-    found, points = (sample_surface(v, t, SAMPLES) for v, t in ((mesh.vertices, mesh.faces), (vertices, triangles)))
-    names, K, size = _cameras(reconstruction / "cameras.npz")
+    found, points = (sample_surface(v, t, SAMPLES) for v, t in ((placed, mesh.faces), (vertices, triangles)))
+    cameras = FoundCameras.load(reconstruction / "cameras.npz")
     seen = np.zeros(len(points), dtype=bool)
-    for name in names:
+    for name in cameras.names:
         poses = true[f"{name}_T_world_camera"][::15]
         left = np.flatnonzero(~seen)
-        seen[left] = seen_points(points[left], vertices, triangles, poses, K[name], size[name], 5.0)
+        K, size = cameras.K[name], cameras.size[name]
+        seen[left] = seen_points(points[left], vertices, triangles, poses, K, size, 5.0)
     # A surface found where no camera looked is judged against the whole scene.
     error = surface_distance(found, vertices, triangles)
-    precision = float((error <= 0.05).mean())
-    recall = float((surface_distance(points[seen], mesh.vertices, mesh.faces) <= 0.05).mean())
+    lack = surface_distance(points[seen], placed, mesh.faces)
+    precision, recall = float((error <= 0.05).mean()), float((lack <= 0.05).mean())
     return {
         "scene_fscore_5cm": 2 * precision * recall / max(precision + recall, 1e-12),
         "scene_precision_5cm": precision,
         "scene_recall_5cm": recall,
         "scene_accuracy_median_mm": 1000 * float(np.median(error)),
+        "scene_completeness_median_mm": 1000 * float(np.median(lack)),
     }
 
 
@@ -246,22 +240,13 @@ def surface_distance(points: np.ndarray, vertices: np.ndarray, triangles: np.nda
     return scene.compute_distance(o3d.core.Tensor(points.astype(np.float32))).numpy().astype(np.float64)
 
 
-def _cameras(path: Path) -> tuple[list[str], dict[str, np.ndarray], dict[str, tuple[int, int]]]:
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            names = [str(name) for name in data["names"]]
-            K = {name: data[f"{name}_K"] for name in names}
-            size = {name: (int(data[f"{name}_size"][0]), int(data[f"{name}_size"][1])) for name in names}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read ({error}); reconstruct again") from None
-    return names, K, size
-
-
 def human_figures(found: HumanMotion, true: dict[str, np.ndarray]) -> dict[str, float]:
     """Return the joint metrics of a person."""
     names = [str(name) for name in true["human_joint_names"]]
     times, joints = true["human_times_ns"], true["human_joint_pos"]
     inside = (found.times_ns >= times[0]) & (found.times_ns <= times[-1])
+    if "human_present" in true:
+        inside &= true["human_present"][nearest_index(times, found.times_ns)].astype(bool)
     wanted = found.times_ns[inside]
     before = np.clip(np.searchsorted(times, wanted, side="right") - 1, 0, len(times) - 2)
     share = ((wanted - times[before]) / (times[before + 1] - times[before]))[:, None, None]
@@ -271,6 +256,7 @@ def human_figures(found: HumanMotion, true: dict[str, np.ndarray]) -> dict[str, 
     fps = 1e9 / float(np.median(np.diff(found.times_ns)))
     third = np.diff(a, n=3, axis=0) * fps**3
     figures = {
+        "person_coverage": float(inside.sum() / max(fps * (times[-1] - times[0]) * 1e-9, 1)),
         "wmpjpe100_mm": 1000 * chunk_error(a, b, CHUNK, 2),
         "wampjpe100_mm": 1000 * chunk_error(a, b, CHUNK, None),
         "wmpjpe500_mm": 1000 * chunk_error(a, b, LONG_CHUNK, 2),
@@ -281,17 +267,22 @@ def human_figures(found: HumanMotion, true: dict[str, np.ndarray]) -> dict[str, 
     }
     if np.linalg.norm(np.diff(b[:, 0], axis=0), axis=1).sum() > 0:
         figures["rte_percent"] = rte_percent(a[:, 0], b[:, 0])
-    contact = _foot_contact(true, wanted)
-    toes = found.joint_pos[inside][:, [found.joint_names.index(f"{side}_ankle") for side in ("left", "right")]]
-    speed = np.linalg.norm(np.diff(toes[..., :2], axis=0), axis=-1) * fps
-    planted = contact[1:] & contact[:-1]
+    parts = [str(name) for name in true["human_contact_names"]]
+    touches = true["human_contact"][nearest_index(times, wanted)] > 0.5
+    if set(parts) == set(found.contact_names):
+        believed = found.contact[inside][:, [found.contact_names.index(name) for name in parts]] > 0.5
+        figures |= _named_contact_f1(believed, touches, parts)
+    feet = touches[:, [parts.index("left_foot"), parts.index("right_foot")]]
+    ankles = found.joint_pos[inside][:, [found.joint_names.index(f"{side}_ankle") for side in ("left", "right")]]
+    speed = np.linalg.norm(np.diff(ankles[..., :2], axis=0), axis=-1) * fps
+    planted = feet[1:] & feet[:-1]
     if planted.any():
         figures["foot_slip_cm_s"] = 100 * float(speed[planted].mean())
     return figures
 
 
-def _foot_contact(true: dict[str, np.ndarray], times_ns: np.ndarray) -> np.ndarray:
-    names = [str(name) for name in true["human_contact_names"]]
-    columns = [names.index("left_foot"), names.index("right_foot")]
-    nearest = np.clip(np.searchsorted(true["human_times_ns"], times_ns), 0, len(true["human_times_ns"]) - 1)
-    return true["human_contact"][nearest][:, columns] > 0.5
+def _named_contact_f1(found: np.ndarray, truth: np.ndarray, parts: list[str]) -> dict[str, float]:
+    """Return the F1 of all parts together, and of each that touches in either; all NaN are left out."""
+    total, each = contact_f1(found, truth)
+    named = {"contact_f1": total} | {f"contact_f1_{name}": float(f1) for name, f1 in zip(parts, each, strict=True)}
+    return {name: f1 for name, f1 in named.items() if np.isfinite(f1)}

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bodydouble.errors import InputError
-from bodydouble.frames import make_se3, quat_from_rotvec, quat_to_matrix
+from bodydouble.frames import make_se3, quat_from_rotvec, quat_to_matrix, se3_apply, se3_inverse
 from bodydouble.motion import HumanMotion
 from perception.body.anny_body import CONTACT_NAMES, JOINT_NAMES
+from perception.camera_metrics import FoundCameras, ate, similarity, sync_error_ms, true_poses, world_alignment
 from perception.metrics import (
     EVALUATED_JOINTS,
-    ate,
     chunk_error,
     contact_f1,
     evaluate,
@@ -27,8 +27,6 @@ from perception.metrics import (
     sample_surface,
     scene_figures,
     seen_points,
-    similarity,
-    sync_error_ms,
 )
 from perception.synthetic.room import box, room
 
@@ -266,8 +264,22 @@ def write_reconstruction(folder, vertices, triangles):
     folder.mkdir()
     mesh = o3d.geometry.TriangleMesh(o3d.utility.Vector3dVector(vertices), o3d.utility.Vector3iVector(triangles))
     assert o3d.io.write_triangle_mesh(str(folder / "scene.ply"), mesh)
-    np.savez(folder / "cameras.npz", names=np.array(["cam"]), cam_K=K, cam_size=np.array([100, 100]))
+    write_cameras(folder, {"cam": looking_down()})
     return folder
+
+
+def write_cameras(folder, poses, times=None, offsets=None):
+    """Write cameras.npz of cameras by name."""
+    arrays: dict[str, Any] = {"names": np.array(list(poses))}
+    for name, pose in poses.items():
+        arrays |= {
+            f"{name}_K": K,
+            f"{name}_size": np.array([100, 100]),
+            f"{name}_times_ns": np.arange(len(pose)) * 100_000_000 if times is None else times[name],
+            f"{name}_T_world_camera": pose,
+            f"{name}_clock_offset_ns": np.array(0 if offsets is None else offsets[name]),
+        }
+    np.savez(folder / "cameras.npz", **arrays)
 
 
 def looking_down() -> np.ndarray:
@@ -276,7 +288,8 @@ def looking_down() -> np.ndarray:
 
 
 def cube_truth(cube) -> dict[str, Any]:
-    return {"scene_vertices": cube[0], "scene_triangles": cube[1], "cam_T_world_camera": looking_down()}
+    camera = {"cam_T_world_camera": looking_down(), "cam_times_ns": np.zeros(1, np.int64)}
+    return {"scene_vertices": cube[0], "scene_triangles": cube[1], **camera}
 
 
 def test_scene_figures_judge_found_against_all_and_recall_against_what_was_seen(cube, tmp_path):
@@ -410,3 +423,86 @@ def test_rte_and_long_chunks_are_among_the_figures():
     assert figures["rte_percent"] == pytest.approx(0, abs=1e-6)
     assert figures["wmpjpe500_mm"] == pytest.approx(0, abs=1e-6)
     assert figures["wampjpe500_mm"] == pytest.approx(0, abs=1e-6)
+
+
+def test_named_contacts_of_a_person():
+    """The left foot touches in truth for the first half and is found for all of it: F1 2/3; nothing else touches."""
+    times, pos = clip()
+    true, found = (np.zeros((len(times), len(CONTACT_NAMES))) for _ in range(2))
+    true[: len(times) // 2, 0] = 1.0
+    found[:, 0] = 0.9
+    found[:, 3] = 0.4
+    figures = human_figures(person(times, pos, found), truth_of(person(times, pos, true)))
+    assert figures["contact_f1"] == figures["contact_f1_left_foot"] == pytest.approx(2 / 3)
+    assert [name for name in figures if name.startswith("contact_f1_")] == ["contact_f1_left_foot"]
+    assert figures["person_coverage"] == pytest.approx(1.0, abs=0.03)
+
+
+def test_frames_without_a_person_are_left_out():
+    """The truth says that the person is away in the second half, where the estimate is a metre off."""
+    times, pos = clip()
+    present = np.arange(len(times)) < 20
+    off = pos + np.where(present, 0, 1.0)[:, None, None]
+    figures = human_figures(person(times, off), {**truth_of(person(times, pos)), "human_present": present})
+    assert figures["mpjpe_world_mm"] == pytest.approx(0, abs=1e-6)
+
+
+def swaying(frames: int, at: tuple[float, float, float]) -> np.ndarray:
+    """Poses (T, 4, 4) of a camera that moves by millimetres and turns slowly."""
+    t = np.arange(frames) / 10
+    place = np.array(at) + 0.003 * np.stack([np.sin(t), np.cos(2 * t), np.sin(3 * t)], axis=1)
+    turn = quat_to_matrix(quat_from_rotvec(np.stack([0.1 * np.sin(t), 0.2 * t, 0.05 * np.cos(t)], axis=1)))
+    return make_se3(turn, place)
+
+
+@given(SEEDS)
+def test_the_worlds_relation_is_found_from_a_short_path(seed):
+    rotation, shift = rigid(np.random.default_rng(seed))
+    truth = swaying(12, (1.0, 2.0, 1.5))
+    T = make_se3(rotation, shift)
+    np.testing.assert_allclose(world_alignment(se3_inverse(T) @ truth, truth), T, atol=1e-9)
+
+
+def test_found_frames_are_known_by_their_recorded_stamps():
+    """The second camera's clock is truly 0.35 s ahead, 0.30 s was found: its frames are still the ones recorded."""
+    times = np.arange(10) * 100_000_000
+    true_b = swaying(10, (0, 3, 1))
+    true = {
+        "a_times_ns": times, "a_T_world_camera": swaying(10, (2, 0, 1)),
+        "b_times_ns": times, "b_T_world_camera": true_b, "b_clock_offset_ns": np.array(350_000_000),
+    }  # fmt: skip
+    cameras = FoundCameras(
+        ("b",), {}, {}, {"b": times[3:] + 350_000_000 - 300_000_000}, {"b": true_b[3:]}, {"b": 300_000_000}
+    )
+    np.testing.assert_array_equal(true_poses(cameras, true)["b"], true_b[3:])
+
+
+def test_a_world_of_its_own_is_aligned_by_the_cameras_and_clocks_are_compared(cube, tmp_path):
+    """Everything moved rigidly, stamps 2 s ahead, the second clock found 4 ms wrong: only that error is left."""
+    vertices, triangles = cube
+    times, pos = clip()
+    T = make_se3(*rigid(np.random.default_rng(3)))
+    inverse = se3_inverse(T)
+    a, b = looking_down(), swaying(1, (2.0, 0.3, 1.0))
+    true = {
+        "scene_vertices": vertices, "scene_triangles": triangles, "poses_recorded": np.bool_(False),
+        "cam_times_ns": np.zeros(1, np.int64), "cam_T_world_camera": a, "cam_clock_offset_ns": np.array(2 * 10**9),
+        "two_times_ns": np.zeros(1, np.int64), "two_T_world_camera": b, "two_clock_offset_ns": np.array(2_137_000_000),
+    }  # fmt: skip
+    folder = write_reconstruction(tmp_path / "r", se3_apply(inverse, vertices), triangles)
+    write_cameras(
+        folder,
+        {"cam": inverse @ a, "two": inverse @ b},
+        {"cam": np.array([2 * 10**9]), "two": np.array([2 * 10**9 - 4_000_000])},
+        {"cam": 0, "two": 141_000_000},
+    )
+    person(times + 2 * 10**9, se3_apply(inverse, pos)).save(folder / "human.npz")
+    np.savez(tmp_path / "truth.npz", **true, **truth_of(person(times, pos)))
+    figures = evaluate(folder, tmp_path / "truth.npz")
+    assert figures["sync_error_ms"] == pytest.approx(4.0)
+    assert figures["ate_m"] == pytest.approx(0, abs=1e-9)
+    assert figures["root_error_mm"] == pytest.approx(0, abs=1e-6)
+    assert figures["scene_accuracy_median_mm"] < 0.1
+    known = {**true, "poses_recorded": np.bool_(True)}
+    np.savez(tmp_path / "known.npz", **known, **truth_of(person(times, pos)))
+    assert evaluate(folder, tmp_path / "known.npz")["root_error_mm"] > 100
