@@ -21,6 +21,11 @@ NEAR_M = 0.3
 """Distance up to which two cameras see the same joint, m."""
 
 
+CONFLICT_WEIGHT = 5.0
+"""How much worse it is to see through a surface than it is good to see one: walls agree by chance, free space hardly
+does."""
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How well two sketches fit together."""
@@ -37,7 +42,7 @@ class Agreement:
     @property
     def score(self) -> float:
         """One number: surfaces that coincide, less what is seen through, and the person at one place."""
-        return self.agree - 2.0 * self.conflict + 0.5 * self.person
+        return self.agree - CONFLICT_WEIGHT * self.conflict + 0.5 * self.person
 
 
 def agreement(a: Sketch, b: Sketch, T_a_b: np.ndarray, offset_s: float, *, width_s: float = 0.08) -> Agreement:

@@ -117,6 +117,10 @@ def _jacobian(points: np.ndarray, direction: np.ndarray) -> np.ndarray:
     return np.concatenate([np.cross(points, direction), direction], axis=1)
 
 
+def _cross_matrix(v: np.ndarray) -> np.ndarray:
+    return np.array([[0.0, -v[2], v[1]], [v[2], 0.0, -v[0]], [-v[1], v[0], 0.0]])
+
+
 Term = tuple[int, int, np.ndarray, np.ndarray, np.ndarray]
 """View that moves, view that stays, residuals (N,), their change with the first view's pose (N, 6), weights (N,)."""
 
@@ -215,3 +219,8 @@ def _prior(
         at = slice(6 * index, 6 * index + 6)
         hessian[at, at] += rows.T @ rows
         gradient[at] += rows.T @ value
+        # Damping of each step, so that a view that nothing holds stays where it is.
+        loose = np.zeros((4, 6))
+        loose[0, 2] = 1.0
+        loose[1:, :3], loose[1:, 3:] = -_cross_matrix(centre), np.eye(3)
+        hessian[at, at] += 0.01 * loose.T @ loose
