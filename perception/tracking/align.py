@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import uniform_filter
 
 from bodydouble.frames import fix_rotation, make_se3, quat_from_rotvec, quat_to_matrix
 from perception.tracking.coarse import CHANNELS, CoarseCamera
@@ -15,6 +16,8 @@ RANGE_SIGMA_M = 0.003
 """Depth that they differ by at any distance, m."""
 GRAY_SIGMA = 0.12
 """Brightness that they differ by, of 1; large, as many cameras' colour is not registered to their depth."""
+MOVING_WINDOW = 13
+"""Side of the neighbourhoods that are held still or moving as a whole, coarse pixels."""
 CELL = 16
 """Side of the cells that slopes are averaged over to tell shape from noise, coarse pixels."""
 
@@ -31,11 +34,11 @@ class Stage:
     """Every stride-th of the given points is used."""
 
 
-WIDE = (Stage(0.15, 8, 4), Stage(0.06, 6, 2), Stage(0.025, 5, 1))
+WIDE = (Stage(0.15, 8, 4), Stage(0.06, 6, 2), Stage(0.012, 6, 1))
 """For a guess that is some ten centimetres off."""
 LOST = (Stage(0.4, 8, 4), *WIDE)
 """For a guess that is some decimetres off."""
-FINE = (Stage(0.04, 4, 2), Stage(0.02, 4, 1))
+FINE = (Stage(0.04, 4, 2), Stage(0.012, 4, 1))
 """For a guess that is a few centimetres off."""
 
 
@@ -49,6 +52,10 @@ class Source:
     """Their places in the flat coarse image (N,)."""
     gray: np.ndarray | None
     """Brightness (N,), or None without colour."""
+
+    def only(self, which: np.ndarray) -> Source:
+        """Return some of the points."""
+        return Source(self.points[which], self.place[which], None if self.gray is None else self.gray[which])
 
 
 @dataclass(frozen=True)
@@ -146,7 +153,7 @@ def weights(found: Residuals, spread_m: float) -> tuple[np.ndarray, np.ndarray |
     """
     inverse_square = np.minimum(1 / np.maximum(found.z, np.float32(0.2)) ** 2, 25)
     sigma = DEPTH_SIGMA + RANGE_SIGMA_M * inverse_square
-    spread = 2 * DEPTH_SIGMA + spread_m * inverse_square
+    spread = DEPTH_SIGMA + spread_m * inverse_square
     ratio = found.depth / spread
     depth = np.where(found.inside & (np.abs(ratio) < 3), 1 / (sigma * (1 + ratio * ratio)) ** 2, 0)
     if found.gray is None:
@@ -220,11 +227,15 @@ def align(
     """
     T_key_world = np.linalg.inv(T_world_key)
     pose = guess.copy()
-    for stage in stages:
-        points = source.points[:: stage.stride]
+    still = source
+    for number, stage in enumerate(stages):
+        if number and number == len(stages) - 1:
+            moving = moving_points(residuals(source, T_key_world @ pose, maps, camera), source, camera)
+            still = source.only(~moving)
+        points = still.points[:: stage.stride]
         for _ in range(stage.iterations):
             relative = T_key_world @ pose
-            found = residuals(source, relative, maps, camera, stage.stride)
+            found = residuals(still, relative, maps, camera, stage.stride)
             H, b = normal_equations(found, stage.spread_m, relative, points)
             H[np.diag_indices(6)] += 1e-6 * np.trace(H) + 1.0
             step = -np.linalg.solve(H, b)
@@ -238,6 +249,29 @@ def align(
     agree = agreeing(found).sum(axis=1) / np.maximum(compared, 1)
     deviation = _deviation(found, relative, source, camera)
     return Alignment(pose, agree, compared / max(len(source.points), 1), deviation, found)
+
+
+def moving_points(found: Residuals, source: Source, camera: CoarseCamera) -> np.ndarray:
+    """Return which points (N,) are in a part of the image that does not lie where the keyframes have it.
+
+    A person's near surfaces weigh most in inverse depth, and a part that moved by little still pulls: so whole
+    neighbourhoods are left out in which many points are off. Where that would leave too little, nothing is.
+
+    Args:
+        found: Residuals at a pose that is right within a few centimetres.
+        source: The points.
+        camera: The coarse camera.
+    """
+    limit = 1.25 * DEPTH_SIGMA + 0.01 / np.maximum(found.z, np.float32(0.2)) ** 2
+    off = (found.inside & (np.abs(found.depth) > limit)).any(axis=0)
+    size = camera.height, camera.width
+    counts = []
+    for which in (off, found.inside.any(axis=0)):
+        image = np.zeros(size, np.float32)
+        image.ravel()[source.place[which]] = 1
+        counts.append(uniform_filter(image, MOVING_WINDOW, mode="constant").ravel()[source.place])
+    moving = counts[0] > 0.3 * counts[1]
+    return moving if moving.mean() < 0.6 else np.zeros_like(moving)
 
 
 def agreeing(found: Residuals, factor: float = 4.0) -> np.ndarray:

@@ -7,7 +7,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.linalg import spsolve
 
 from bodydouble.frames import fix_rotation
-from perception.tracking.align import agreeing, jacobian, residuals, step_matrix, weights
+from perception.tracking.align import agreeing, jacobian, moving_points, residuals, step_matrix, weights
 from perception.tracking.keyframes import Keyframes
 
 NEIGHBOURS = 8
@@ -16,8 +16,10 @@ MIN_OVERLAP = 0.25
 """Share of its points that a pair must see in common."""
 MIN_AGREE = 0.5
 """Share of the compared points that must agree for a pair to count."""
-SPREADS_M = (0.10, 0.06, 0.04, 0.03, 0.02, 0.02)
+SPREADS_M = (0.10, 0.06, 0.04, 0.025, 0.012, 0.012)
 """Depth difference that still pulls, per step."""
+MOVING_BELOW_M = 0.05
+"""Below this, what moved between keyframes is left out."""
 
 
 def refine(keys: Keyframes) -> np.ndarray:
@@ -95,6 +97,10 @@ def _pair_equations(keys: Keyframes, key: int, others: np.ndarray, spread: float
     relative = np.linalg.inv(keys.poses[others]) @ keys.poses[key]
     found = residuals(source, relative, keys.maps[others], keys.camera)
     depth_weight, gray_weight = weights(found, spread)
+    if spread < MOVING_BELOW_M:
+        still = ~moving_points(found, source, keys.camera)
+        depth_weight = depth_weight * still
+        gray_weight = None if gray_weight is None else gray_weight * still
     compared = found.inside.sum(axis=1)
     share = agreeing(found, 6.0).sum(axis=1) / np.maximum(compared, 1)
     terms = [(found.depth, found.depth_slope, depth_weight)]

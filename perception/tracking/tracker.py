@@ -40,7 +40,7 @@ class TrackingConfig:
     """Share of a frame's points that must be comparable with a keyframe."""
     max_deviation_m: float = 0.015
     """Largest standard deviation of the position, m; above, what is seen does not hold the camera in place."""
-    key_overlap: float = 0.80
+    key_overlap: float = 0.88
     """Share of a frame's points that the best keyframe sees, below which the frame becomes a keyframe."""
     active: int = 4
     """Keyframes that a frame is aligned to together."""
