@@ -99,6 +99,8 @@ def load_checkpoint(
             actor_layers=tuple(raw_net["actor_layers"]),
             critic_layers=tuple(raw_net["critic_layers"]),
             init_std=raw_net["init_std"],
+            # Checkpoints from before there was memory do not name it.
+            memory=raw_net.get("memory", 0),
         )
         info = CheckpointInfo(net=net_config, joint_names=tuple(header.pop("joint_names")), **header)
         net = ActorCritic(info.policy_size, info.critic_size, len(info.joint_names), net_config)

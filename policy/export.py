@@ -65,7 +65,7 @@ def export(policy: Path, stage_path: Path, out: Path) -> Exported:
         out: The ONNX file to write; export.json is written beside it.
 
     Raises:
-        InputError: The checkpoint is for another robot, or a file is missing.
+        InputError: The checkpoint is for another robot or of a policy with memory, or a file is missing.
         GateError: onnxruntime and torch disagree by more than MAX_ABS_DIFF; nothing is written.
     """
     checkpoint = policy / CHECKPOINT_FILE if policy.is_dir() else policy
@@ -82,6 +82,11 @@ def export(policy: Path, stage_path: Path, out: Path) -> Exported:
     robot = TrackedRobot.from_spec(stage.robot)
     spec = tracking_spec(len(robot.joint_names))
     check_fits(checkpoint, info, robot.name, robot.joint_names, spec.size)
+    if not isinstance(net.actor, Actor):
+        raise InputError(
+            f"{checkpoint}: the policy has a memory of {net.config.memory} values, and the contract knows none; "
+            "train with --config.net.memory 0, or write the bare network with RecurrentActor.as_onnx"
+        )
     actor = net.actor.eval()
     observations = visited_observations(stage, robot, actor)
     with torch.no_grad():

@@ -19,7 +19,7 @@ import mujoco
 import torch
 
 from policy.checkpoint import CheckpointInfo, save_checkpoint
-from policy.nets.actor_critic import ActorCritic, NetConfig
+from policy.nets.actor_critic import ActorCritic, MeanPolicy, NetConfig
 from policy.optim.registry import REGISTRY
 from policy.rl.ppo import PPO, PPOConfig
 from policy.rl.resume import resume_training, save_training
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{len(motions)} motions, {sum(m.duration_s for m in motions):.0f} s", flush=True)
     backend = _backend(args, model, args.envs)
     task = TrackingEnv(backend, robot, motions, TrackingConfig(), dump=out / "nan_state.npz", final_policy_obs=False)
-    net = make_net(task.reset(), len(robot.joint_names), NetConfig(), device)
+    net = make_net(task.reset(), len(robot.joint_names), NetConfig(memory=args.memory), device)
     ppo = PPO(net, PPOConfig(optimizer=REGISTRY[args.optimizer](lr=args.lr)))
     runner = Runner(task, ppo, device)
     if args.resume and not resume_training(Path(args.resume), runner):
@@ -100,16 +100,18 @@ def figures_of(
     longest = max(m.duration_s for m in motions)
     device = next(net.parameters()).device
 
-    def act(obs: Any) -> Any:
-        action = net.actor(torch.as_tensor(obs, device=device))
-        return action if args.backend == "warp" else action.cpu().numpy()
-
     for name, randomisation in (("clean", RandomisationConfig.none()), ("randomised", RandomisationConfig())):
         config = TrackingConfig(
             episode_s=longest + 1.0, randomisation=randomisation, reset=ResetConfig.exact(), end_hold_s=0.5
         )
         envs = min(args.envs, max(256, 4 * len(motions)))
         task = TrackingEnv(_backend(args, model, envs), robot, motions, config)
+        policy = MeanPolicy(net)
+
+        def act(obs: Any, policy: MeanPolicy = policy) -> Any:
+            action = policy(torch.as_tensor(obs, device=device))
+            return action if args.backend == "warp" else action.cpu().numpy()
+
         result = evaluate(task, act, round((longest + 1.0) * config.control_hz) + 1)
         figures[f"{name}_success"] = result.success_rate
         figures[f"{name}_body_error_m"] = result.mean_body_error_m
@@ -138,6 +140,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the simulation")
     parser.add_argument("--seed", type=int, default=0, help="seed")
     parser.add_argument("--optimizer", choices=tuple(REGISTRY), default="adam", help="optimizer")
+    parser.add_argument("--memory", type=int, default=0, help="size of the policy's recurrent memory; 0: none")
     parser.add_argument("--lr", type=float, default=1e-3, help="learning rate")
     parser.add_argument("--resume", default="", help="full.safetensors to go on from")
     return parser.parse_args(argv)

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bodydouble.artifacts import atomic_dir, inputs_hash, is_current, machine_info, provenance, read_json, write_json
 from bodydouble.errors import InputError
 from policy.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
-from policy.nets.actor_critic import ActorCritic, NetConfig
+from policy.nets.actor_critic import ActorCritic, MeanPolicy, NetConfig
 from policy.optim.registry import AdamConfig
 from policy.rl import runner as rl
 from policy.rl.ppo import PPO, PPOConfig
@@ -258,8 +258,10 @@ def _judge(stage: Stage, robot: TrackedRobot, net: ActorCritic, config: TrainCon
     backend = CpuBatch(stage.compile(visuals=False), config.eval_envs, config.seed + 1, config.threads)
     env = TrackingEnv(backend, robot, stage.motions, task)
 
+    policy = MeanPolicy(net)
+
     def act(obs: np.ndarray) -> np.ndarray:
-        return net.actor(torch.as_tensor(obs)).numpy()
+        return policy(torch.as_tensor(obs)).numpy()
 
     return evaluate(env, act, round(seconds * stage.control_hz) + 1)
 

@@ -1,18 +1,18 @@
-"""ActorCritic: a Gaussian policy and a value function, each with its own observation and normaliser."""
+"""ActorCritic: a Gaussian policy, with or without memory, and a value function, each with its own observation."""
 
 from __future__ import annotations
 
-import itertools
-import logging
 import math
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from policy.nets.mlp import mlp
 from policy.nets.normalizer import RunningNorm
+from policy.nets.onnx_export import write_onnx
+from policy.nets.recurrent import RecurrentActor
 
 
 @dataclass(frozen=True)
@@ -25,23 +25,8 @@ class NetConfig:
     """Hidden layers of the value function."""
     init_std: float = 0.5
     """Standard deviation of the actions at the start."""
-
-
-def mlp(sizes: tuple[int, ...], last_gain: float) -> nn.Sequential:
-    """Return a multilayer perceptron with ELU, orthogonal weights and zero biases.
-
-    Args:
-        sizes: Sizes from input to output.
-        last_gain: Gain of the last layer's weights.
-    """
-    layers: list[nn.Module] = []
-    for index, (size_in, size_out) in enumerate(itertools.pairwise(sizes)):
-        linear = nn.Linear(size_in, size_out)
-        last = index == len(sizes) - 2
-        nn.init.orthogonal_(linear.weight, gain=last_gain if last else math.sqrt(2))
-        nn.init.zeros_(linear.bias)
-        layers += [linear] if last else [linear, nn.ELU()]
-    return nn.Sequential(*layers)
+    memory: int = 0
+    """Size of the policy's memory (a GRU before the hidden layers); 0 makes it see the present alone."""
 
 
 class Actor(nn.Module):
@@ -59,41 +44,58 @@ class Actor(nn.Module):
 
     def as_onnx(self, path: Path) -> None:
         """Write the network, normaliser included, as ONNX with input "obs" (1, P) and output "action" (1, J)."""
-        example = torch.zeros(1, self.norm.mean.shape[0], device=self.norm.mean.device)
-        training = self.training
-        self.eval()
-        # The exporter speaks of torchvision's operators, which no policy has.
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            torch.onnx.export(
-                self, (example,), str(path), input_names=["obs"], output_names=["action"], opset_version=18,
-                dynamo=True, external_data=False, verbose=False,
-            )  # fmt: skip
-        self.train(training)
+        write_onnx(self, path, {"obs": self.norm.mean.shape[0]}, ("action",))
 
 
 class ActorCritic(nn.Module):
-    """The policy and its value function. P policy and C critic values, J actions."""
+    """The policy and its value function. P policy and C critic values, J actions, M of memory (0 without)."""
 
     def __init__(self, policy_size: int, critic_size: int, action_size: int, config: NetConfig) -> None:
-        """Build both networks."""
+        """Build both networks. The critic sees its own observation, also what no robot can measure, and no memory."""
         super().__init__()
         self.config = config
-        self.actor = Actor(policy_size, action_size, config.actor_layers)
+        self.actor = (
+            RecurrentActor(policy_size, action_size, config.actor_layers, config.memory)
+            if config.memory
+            else Actor(policy_size, action_size, config.actor_layers)
+        )
         self.log_std = nn.Parameter(torch.full((action_size,), math.log(config.init_std)))
         self.critic_norm = RunningNorm(critic_size)
         self.critic_net = mlp((critic_size, *config.critic_layers, 1), last_gain=1.0)
+
+    def empty_memory(self, count: int) -> torch.Tensor:
+        """Return the memory (count, M) at the start of episodes."""
+        return torch.zeros(count, self.config.memory, device=self.log_std.device)
 
     def value(self, critic_obs: torch.Tensor) -> torch.Tensor:
         """Return values (B,) of critic observations (B, C)."""
         return self.critic_net(self.critic_norm(critic_obs)).squeeze(-1)
 
-    def act(self, obs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return sampled actions (B, J), their log-probabilities (B,) and the mean actions (B, J)."""
-        mean = self.actor(obs)
+    def mean(self, obs: torch.Tensor, memory: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return mean actions (B, J) and the next memory (B, M) for observations (B, P) and memory (B, M)."""
+        return self.actor(obs, memory) if self.config.memory else (self.actor(obs), memory)
+
+    def act(
+        self, obs: torch.Tensor, memory: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return sampled actions (B, J), their log-probabilities (B,), the mean actions and the next memory (B, M)."""
+        mean, memory = self.mean(obs, memory)
         action = mean + torch.exp(self.log_std) * torch.randn_like(mean)
-        return action, self.log_prob(action, mean), mean
+        return action, self.log_prob(action, mean), mean, memory
+
+    def means(self, obs: torch.Tensor, memory: torch.Tensor, starts: torch.Tensor, steps: int) -> torch.Tensor:
+        """Return the mean actions (T * B, J) of a minibatch, step after step.
+
+        Args:
+            obs: Observations (T * B, P): all B of the first step, then all of the second. Without memory, any rows.
+            memory: Memory before each step (T * B, M); that before the first one counts.
+            starts: Whether a step is the first of its episode (T * B,), bool.
+            steps: Steps T.
+        """
+        if not isinstance(self.actor, RecurrentActor):
+            return self.actor(obs)
+        in_time = [tensor.unflatten(0, (steps, -1)) for tensor in (obs, memory, starts)]
+        return self.actor.unroll(in_time[0], in_time[1][0], in_time[2]).flatten(0, 1)
 
     def log_prob(self, action: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
         """Return the log-probabilities (B,) of actions under Gaussians of these means."""
@@ -108,3 +110,19 @@ class ActorCritic(nn.Module):
         """Take batches of observations (B, P) and (B, C) into the normalisers."""
         self.actor.norm.update(obs)
         self.critic_norm.update(critic_obs)
+
+
+class MeanPolicy:
+    """Acts by the mean action in B environments side by side, keeping their memory; for evaluation."""
+
+    def __init__(self, net: ActorCritic) -> None:
+        """Start with an empty memory."""
+        self._net = net
+        self._memory: torch.Tensor | None = None
+
+    @torch.no_grad()
+    def __call__(self, obs: torch.Tensor) -> torch.Tensor:
+        """Return actions (B, J) for observations (B, P)."""
+        memory = self._net.empty_memory(obs.shape[0]) if self._memory is None else self._memory
+        action, self._memory = self._net.mean(obs, memory)
+        return action

@@ -85,6 +85,10 @@ class PPO:
         self.version, self.updates = 0, 0
         """Gradient steps and updates made; a rollout remembers the version that acted."""
 
+    @property
+    def _takes_columns(self) -> bool:
+        return self.config.objective.needs_sequences or self.net.config.memory > 0
+
     def state(self) -> dict[str, Any]:
         """Return what is neither in the network nor in the optimizer, for JSON."""
         return {"lr": self.lr, "version": self.version, "updates": self.updates}
@@ -118,7 +122,7 @@ class PPO:
         staleness = torch.zeros((), device=rollout.reward.device)
         count = 0
         for batch in self._batches(data, rollout.envs):
-            surrogate, value_loss, entropy, mean, more = self._losses(batch)
+            surrogate, value_loss, entropy, mean, more = self._losses(batch, rollout.steps)
             loss = surrogate + config.value_weight * value_loss - config.entropy_weight * entropy
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -163,10 +167,11 @@ class PPO:
             raise TrainingError(
                 f"the rollout holds values that are not finite: {', '.join(bad)}; nothing was learned from it"
             )
-        if self.config.objective.needs_sequences and rollout.envs < self.config.minibatches:
+        if self._takes_columns and rollout.envs < self.config.minibatches:
+            cause = "a policy with memory" if self.net.config.memory else f"objective {self.config.objective.name}"
             raise InputError(
-                f"objective {self.config.objective.name} takes whole sequences: {rollout.envs} environments do not "
-                f"fill {self.config.minibatches} minibatches; take more envs or fewer minibatches"
+                f"{cause} takes whole sequences: {rollout.envs} environments do not fill {self.config.minibatches} "
+                "minibatches; take more envs or fewer minibatches"
             )
 
     def _data(self, r: Rollout) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
@@ -189,9 +194,9 @@ class PPO:
         return data, {}
 
     def _losses(
-        self, batch: dict[str, torch.Tensor]
+        self, batch: dict[str, torch.Tensor], steps: int
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
-        mean = self.net.actor(batch["policy"])
+        mean = self.net.means(batch["policy"], batch["memory"], batch["starts"], steps)
         log_prob = self.net.log_prob(batch["action"], mean)
         sequence = torch.unique(batch["sequence"], return_inverse=True)[1] if "sequence" in batch else None
         samples = Samples(log_prob, batch["log_prob"], batch["advantage"], sequence)
@@ -212,8 +217,8 @@ class PPO:
         set_lr(self.optimizer, self.lr)
 
     def _batches(self, data: dict[str, torch.Tensor], envs: int) -> Iterator[dict[str, torch.Tensor]]:
-        """Yield minibatches of steps, or of whole environments where sequences must stay together."""
-        if not self.config.objective.needs_sequences:
+        """Yield minibatches of steps, or of whole environments where their steps must stay together."""
+        if not self._takes_columns:
             yield from self._minibatches(data)
             return
         columns = {name: tensor.unflatten(0, (-1, envs)) for name, tensor in data.items()}

@@ -8,7 +8,15 @@ import torch
 class Rollout:
     """T steps of N environments, on the learner's device, with what the policy that acted knew of itself."""
 
-    def __init__(self, steps: int, envs: int, sizes: dict[str, int], action_size: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        steps: int,
+        envs: int,
+        sizes: dict[str, int],
+        action_size: int,
+        device: torch.device,
+        memory_size: int = 0,
+    ) -> None:
         """Allocate.
 
         Args:
@@ -17,6 +25,7 @@ class Rollout:
             sizes: Size of each observation group: "policy" and "critic".
             action_size: Number of actions J.
             device: Where to keep everything.
+            memory_size: Size of the policy's memory M.
         """
 
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -30,6 +39,8 @@ class Rollout:
         """Whether a step is the first of its episode."""
         self.version = zeros(dtype=torch.int64)
         """Gradient steps that the acting policy had behind it: `log_prob` is that policy's."""
+        self.memory = zeros(memory_size)
+        """The policy's memory before each step, as the step before left it: not yet emptied where an episode starts."""
         self.group: torch.Tensor | None = None
         """Group of each environment (N,), for group advantages; None where the task names none."""
         self.steps, self.envs = steps, envs
@@ -40,9 +51,9 @@ class Rollout:
         return plain | {f"obs.{name}": tensor for name, tensor in self.obs.items()}
 
     def flat(self) -> dict[str, torch.Tensor]:
-        """Return views whose first dimension is T * N: policy, critic, action, mean, log_prob, value, version."""
+        """Return views whose first dimension is T * N: observations and all that tells how the policy acted."""
         named = {
             **self.obs, "action": self.action, "mean": self.mean, "log_prob": self.log_prob, "value": self.value,
-            "version": self.version,
+            "version": self.version, "memory": self.memory, "starts": self.starts,
         }  # fmt: skip
         return {name: tensor.flatten(0, 1) for name, tensor in named.items()}

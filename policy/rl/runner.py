@@ -64,7 +64,8 @@ class Runner:
         obs = self._obs = self._to_torch(first)
         sizes = {name: tensor.shape[1] for name, tensor in obs.items()}
         actions = ppo.net.log_std.shape[0]
-        self._rollout = Rollout(ppo.config.steps, task.num_envs, sizes, actions, device)
+        self._rollout = Rollout(ppo.config.steps, task.num_envs, sizes, actions, device, ppo.net.config.memory)
+        self._memory = ppo.net.empty_memory(task.num_envs)
         self._starts = torch.ones(task.num_envs, dtype=torch.bool, device=device)
         group = getattr(task, "group", None)
         if group is not None:
@@ -124,7 +125,7 @@ class Runner:
         Without entries of the task where that cannot say its state: a training resumed from it begins new episodes.
         """
         tensors = {f"obs.{name}": tensor for name, tensor in self._obs.items()}
-        tensors |= {"starts": self._starts, "rng.cpu": torch.get_rng_state()}
+        tensors |= {"starts": self._starts, "memory": self._memory, "rng.cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
         state = self.task.snapshot() if hasattr(self.task, "snapshot") else None  # type: ignore[attr-defined]
@@ -151,7 +152,7 @@ class Runner:
         on_task = {name: t.to(self.device) if self._on_torch else t.numpy().copy() for name, t in state.items()}
         self.task.restore(on_task)  # type: ignore[attr-defined]
         self._obs = {name: tensors[f"obs.{name}"].to(self.device) for name in shapes}
-        self._starts = tensors["starts"].to(self.device)
+        self._starts, self._memory = tensors["starts"].to(self.device), tensors["memory"].to(self.device)
         return True
 
     def _learn(self, dump: Path | None) -> dict[str, float]:
@@ -173,7 +174,8 @@ class Runner:
         body_error = torch.zeros((), device=self.device)
         for t in range(rollout.steps):
             obs = self._obs
-            action, log_prob, mean = net.act(obs["policy"])
+            rollout.memory[t] = self._memory
+            action, log_prob, mean, self._memory = net.act(obs["policy"], self._memory * (~self._starts)[:, None])
             result = self.task.step(action if self._on_torch else action.cpu().numpy())
             for name, tensor in obs.items():
                 rollout.obs[name][t] = tensor

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from bodydouble.contract import METADATA_KEY, PolicyContract
 from bodydouble.errors import ContractError, GateError, InputError
 from bodydouble.observation import TRACKING_OFFSETS, tracking_spec
 from policy import export as exporting
-from policy.checkpoint import load_checkpoint
+from policy.checkpoint import load_checkpoint, save_checkpoint
 from policy.export import MAX_ABS_DIFF, export, max_abs_diff, visited_observations
+from policy.nets.actor_critic import ActorCritic, NetConfig
 from policy.train import check_fits, shipped_checkpoint
 from robot.policy_file import PolicyFile
 from sim.env.tracked_robot import TrackedRobot
@@ -141,3 +143,13 @@ def test_check_fits_names_what_differs() -> None:
 def test_missing_checkpoint(stage: Stage, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"policy\.safetensors: no such checkpoint"):
         export(tmp_path, stage.path, tmp_path / "policy.onnx")
+
+
+def test_a_policy_with_memory_is_refused(stage: Stage, tmp_path: Path) -> None:
+    _, info, _ = load_checkpoint(shipped_checkpoint("unitree_g1"))
+    config = NetConfig(actor_layers=(4,), critic_layers=(4,), memory=3)
+    net = ActorCritic(info.policy_size, info.critic_size, len(info.joint_names), config)
+    save_checkpoint(tmp_path / "policy.safetensors", net, dataclasses.replace(info, net=config))
+    with pytest.raises(InputError, match="has a memory of 3 values, and the contract knows none"):
+        export(tmp_path / "policy.safetensors", stage.path, tmp_path / "policy.onnx")
+    assert not (tmp_path / "policy.onnx").exists()

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.distributions import Independent, Normal
 
-from policy.nets.actor_critic import Actor, ActorCritic, NetConfig, mlp
+from policy.nets.actor_critic import Actor, ActorCritic, NetConfig
+from policy.nets.mlp import mlp
 
 
 @pytest.fixture
@@ -22,7 +23,8 @@ def net() -> ActorCritic:
 
 def test_shapes(net: ActorCritic) -> None:
     obs, critic = torch.randn(11, 5), torch.randn(11, 7)
-    action, log_prob, mean = net.act(obs)
+    action, log_prob, mean, memory = net.act(obs, net.empty_memory(11))
+    assert memory.shape == (11, 0)
     assert action.shape == mean.shape == (11, 3) and log_prob.shape == (11,)
     assert net.value(critic).shape == (11,)
     assert net.entropy().shape == ()
@@ -61,7 +63,7 @@ def test_log_prob_and_entropy_are_those_of_torch(net: ActorCritic) -> None:
 def test_samples_have_the_mean_and_spread_they_claim(net: ActorCritic) -> None:
     torch.manual_seed(1)
     net.state_dict()["actor.net.4.bias"].copy_(torch.tensor([-2.0, 0.0, 3.0]))
-    action, log_prob, mean = net.act(torch.zeros(20000, 5))
+    action, log_prob, mean, _ = net.act(torch.zeros(20000, 5), net.empty_memory(20000))
     # 20000 samples of spread 0.5: the mean is known to 0.0035, four of these are 0.015.
     np.testing.assert_allclose(action.mean(0).numpy(), mean[0].numpy(), atol=0.015)
     np.testing.assert_allclose(action.std(0).numpy(), 0.5, rtol=0.03)

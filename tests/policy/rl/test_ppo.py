@@ -49,6 +49,8 @@ def batch(ratio: list[float], advantage: list[float], returns: list[float], acti
         "log_prob": new - torch.tensor(ratio).log(),
         "advantage": torch.tensor(advantage),
         "return": torch.tensor(returns),
+        "memory": torch.zeros(count, 0),
+        "starts": torch.zeros(count, dtype=torch.bool),
     }
 
 
@@ -59,7 +61,7 @@ def filled(net: ActorCritic, steps: int, envs: int, reward, seed: int = 0) -> Ro
     rollout = Rollout(steps, envs, {"policy": 1, "critic": 1}, actions, torch.device("cpu"))
     with torch.no_grad():
         for t in range(steps):
-            action, log_prob, mean = net.act(rollout.obs["policy"][t])
+            action, log_prob, mean, _ = net.act(rollout.obs["policy"][t], net.empty_memory(envs))
             rollout.action[t], rollout.log_prob[t], rollout.mean[t] = action, log_prob, mean
             rollout.reward[t] = reward(action)
             rollout.value[t] = net.value(rollout.obs["critic"][t])
@@ -74,7 +76,7 @@ def test_losses_by_hand() -> None:
     # Entropy of a unit Gaussian: 0.5 log(2 pi e) = 1.4189385.
     ppo = PPO(constant_net([0.0], value=2.0), PPOConfig(objective=PPOClip(clip=0.2)))
     surrogate, value_loss, entropy, mean, more = ppo._losses(
-        batch([1.5, 1.5, 0.5, 0.5], [1.0, -1.0, 1.0, -1.0], [2.0, 3.0, 4.0, 1.0])
+        batch([1.5, 1.5, 0.5, 0.5], [1.0, -1.0, 1.0, -1.0], [2.0, 3.0, 4.0, 1.0]), steps=1
     )
     assert surrogate.item() == pytest.approx(0.15, abs=1e-6)
     assert value_loss.item() == pytest.approx(1.5)
@@ -90,7 +92,9 @@ def test_losses_by_hand() -> None:
 def test_a_clipped_sample_pushes_no_further(ratio: float, advantage: float, moves: bool) -> None:
     """Only moves that the clip range still allows, and moves back, have a gradient."""
     net = constant_net([0.0])
-    surrogate, *_ = PPO(net, PPOConfig(objective=PPOClip(clip=0.2)))._losses(batch([ratio], [advantage], [0.0]))
+    surrogate, *_ = PPO(net, PPOConfig(objective=PPOClip(clip=0.2)))._losses(
+        batch([ratio], [advantage], [0.0]), steps=1
+    )
     surrogate.backward()
     gradient = net.get_parameter("actor.net.0.bias").grad
     assert gradient is not None

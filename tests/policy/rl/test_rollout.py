@@ -16,7 +16,8 @@ def test_flat_views_keep_steps_and_environments_aligned() -> None:
             rollout.log_prob[t, n] = rollout.value[t, n] = number
             rollout.version[t, n] = int(number)
     flat = rollout.flat()
-    assert set(flat) == {"policy", "critic", "action", "mean", "log_prob", "value", "version"}
+    assert set(flat) == {"policy", "critic", "action", "mean", "log_prob", "value", "version", "memory", "starts"}
+    del flat["memory"], flat["starts"]
     for name, tensor in flat.items():
         assert tensor.reshape(6, -1)[:, 0].tolist() == [0, 1, 10, 11, 20, 21], name
     flat["action"][3] = -1
