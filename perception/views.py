@@ -11,6 +11,7 @@ from rich.progress import track
 
 from bodydouble.errors import InputError
 from bodydouble.recording.reader import RecordingReader
+from perception.imu import Accelerations, read_accelerations
 from perception.spool import FrameSpool
 
 MAX_FRAMES = 6000
@@ -33,8 +34,10 @@ class View:
     """Depth (F, H, W), uint16, mm; 0 is no reading."""
     color: list[np.ndarray | None]
     """Colour (H, W, 3), uint8, of the frames that the scene is built from; None elsewhere."""
-    gray: FrameSpool | None = None
+    gray: np.ndarray | FrameSpool | None = None
     """Brightness of every second pixel (F, H/2, W/2), uint8, 0 without colour; None where poses were asked."""
+    imu: Accelerations | None = None
+    """Accelerations of the camera, where it has an IMU; None where poses were asked."""
 
     @property
     def has_poses(self) -> bool:
@@ -97,7 +100,8 @@ def _load(
         raise InputError(f"{recording}: camera {camera} has no frame with a pose; record camera poses on /tf")
     if not any_reading:
         raise InputError(f"{recording}: camera {camera} has no depth reading in any image; check the depth stream")
-    return View(camera, np.asarray(K), np.array(times), np.array(poses), depths, colors, gray)
+    imu = None if require_poses else read_accelerations(reader, camera)
+    return View(camera, np.asarray(K), np.array(times), np.array(poses), depths, colors, gray, imu)
 
 
 def _brightness(color: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Tracking of an RGB-D camera: each frame against keyframes, the keyframes against each other, up from the floor."""
+"""Tracking of an RGB-D camera: frames against keyframes, keyframes against each other, up from IMU or floor."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from perception.tracking.gaps import BRIDGED, bridged, frame_runs, jumps
 from perception.tracking.keyframes import Keyframes
 from perception.tracking.recognise import alike, thumbnail
 from perception.tracking.refine import refine
-from perception.tracking.upright import floor_up
+from perception.tracking.upright import imu_up, upright
 from perception.views import View
 
 MIN_FRAMES_APART = 200
@@ -98,9 +98,14 @@ def track_camera(view: View, config: TrackingConfig | None = None) -> Trajectory
     poses, quality = tracker.poses, tracker.quality
     quality[jumps(view.times_ns, poses, quality, config.max_speed_m_s)] = 0
     poses, quality = bridged(view.times_ns, poses, quality, config.max_gap_s)
-    keys = [key for key in tracker.keys.index if quality[key] > BRIDGED]
-    up, warnings = floor_up(view, poses, keys, config.max_depth_m)
-    return Trajectory(up @ poses, quality, np.array(tracker.keys.index), (*warnings, *_said(view, quality)))
+    up, why_not = None, ""
+    if view.imu is not None:
+        up, why_not = imu_up(view.times_ns, poses, quality, view.imu)
+    T_world_tracked, said = upright(tracker.keys, poses[quality > 0, :3, 3], up)
+    warnings = [f"camera {view.name}: {text}" for text in (why_not, said) if text]
+    return Trajectory(
+        T_world_tracked @ poses, quality, np.array(tracker.keys.index), (*warnings, *_said(view, quality))
+    )
 
 
 def _said(view: View, quality: np.ndarray) -> list[str]:
