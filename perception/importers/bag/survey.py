@@ -114,7 +114,8 @@ def survey(bag: Bag, decode: Decoder, limits: Limits = DEFAULT_LIMITS) -> Survey
             out.infos[name] = _info(name, decode(message), limits)
         elif kind == IMU and name not in out.imus:
             out.imus[name] = decode(message).header.frame_id.lstrip("/")
-        waiting.discard(name)
+        if kind not in IMAGES or out.images[name].samples or not out.images[name].is_depth:
+            waiting.discard(name)
         if not waiting and message.received_ns - begun > SURVEY_NS:
             break
     return out
@@ -141,7 +142,7 @@ def _see_image(
     out: Survey, name: str, count: int, decode: Decoder, raw: Any, skipped: dict[str, int], limits: Limits
 ) -> None:
     known = out.images.get(name)
-    if known is not None and len(known.stamps.header_ns) >= _MAX_STAMPS:
+    if known is not None and len(known.stamps.header_ns) >= _MAX_STAMPS and (known.samples or not known.is_depth):
         return
     message = decode(raw)
     if known is None:
@@ -149,7 +150,9 @@ def _see_image(
     known.stamps.add(messages.stamp_ns(message.header.stamp), raw.received_ns)
     skipped[name] = skipped.get(name, -1) + 1
     if known.is_depth and skipped[name] % _SAMPLE_EVERY == 0 and len(known.samples) < SAMPLE_IMAGES:
-        known.samples.append(damaged_says(name, lambda: decode_depth_values(message, limits)))
+        values = damaged_says(name, lambda: decode_depth_values(message, limits))
+        if (values > 0).any():  # a camera that has just begun sends empty images
+            known.samples.append(values)
 
 
 def damaged_says(topic: str, action: Any) -> Any:

@@ -352,3 +352,14 @@ def test_colour_of_another_size_is_brought_to_depth(tmp_path: Path) -> None:
     events += [color_event(i, image(big, "rgb8", header(i))) for i in range(2)]
     frames, notes = run(write_bag(tmp_path / "bag", events))
     assert frames[0].color.shape == (H, W, 3) and "colour is brought to the size of the depth images" in notes
+
+
+def test_camera_that_begins_with_empty_images(tmp_path: Path) -> None:
+    events = camera(0) + [color_event(i) for i in range(130)]
+    empty = np.zeros((H, W), np.uint16)
+    events += [depth_event(i, image(empty if i < 120 else depth_mm(i), "16UC1", header(i))) for i in range(130)]
+    frames, notes = run(write_bag(tmp_path / "bag", events))
+    assert len(frames) == 130 and "depth in mm (median" in notes
+    events = camera(0) + [depth_event(i, image(empty, "16UC1", header(i))) for i in range(8)]
+    with pytest.raises(InputError, match="no depth image holds a reading"):
+        run(write_bag(tmp_path / "empty", events))
