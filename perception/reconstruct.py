@@ -26,6 +26,7 @@ from bodydouble.errors import InputError
 from bodydouble.motion import HumanMotion
 from perception.body.anny_body import CONTACT_NAMES, JOINT_NAMES, AnnyBody
 from perception.body.anny_data import SHAPE_NAMES
+from perception.camera_faults import check_depth, ended_cameras, lost_frames, without_wrong_poses
 from perception.clip_fit import FitTerm
 from perception.contacts import ContactConfig, skin_contacts
 from perception.fit import FitConfig, FittedBody, fit_body
@@ -116,10 +117,12 @@ def reconstruct(recording: Path, out: Path, config: ReconstructConfig | None = N
     console = Console(stderr=True)
     clock = _Clock()
     loaded = load_views(recording, config.scene.stride_s, require_poses=False)
+    check_depth(loaded)
     keypoints = _keypoints(recording, loaded, config)
     clock.lap("read_s")
     placed, warnings = _placed(loaded, config, clock)
     views = placed.views
+    warnings += ended_cameras(views)
     scene = reconstruct_scene(views, config.scene)
     clock.lap("scene_s")
     search = find_person(views, scene, config.segment, config.scene)
@@ -170,8 +173,8 @@ def _placed(loaded: Sequence[View], config: ReconstructConfig, clock: _Clock) ->
     """Return the cameras in one world and on one clock, and what to say of them."""
     posed = [view.name for view in loaded if np.isfinite(view.T_world_camera).any()]
     unposed = [view for view in loaded if view.name not in posed]
-    warnings: list[str] = []
-    tracked: dict[str, View] = {}
+    warnings = lost_frames(loaded)
+    tracked = {view.name: without_wrong_poses(view, warnings) for view in loaded if view.name in posed}
     if unposed:
         for view, trajectory in zip(unposed, track_cameras(unposed, config.track), strict=True):
             tracked[view.name] = dataclasses.replace(view, T_world_camera=trajectory.T_world_camera)
@@ -229,8 +232,9 @@ def _person(
         shape=body.shape,
         pose=body.pose,
         root_pos=body.root_pos,
+        seen=person.count > 0,
     )
-    seen = person.count > 0
+    seen = motion.seen
     figures = {
         "fit_error_mm": 1000 * float(np.median(body.residual_m[seen])),
         "person_s": float((person.times_ns[-1] - person.times_ns[0]) * 1e-9),

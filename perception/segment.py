@@ -102,11 +102,12 @@ def find_person(
     tracks.sort(key=lambda track: -track.total)
     people, refused = [], []
     for track in tracks:
-        fault = _no_person(track, views, config, scene_config)
-        if fault is None:
-            people.append(track)
+        fault = _no_person(track, config)
+        free = _free_share(track, views, scene_config) if fault is None else np.zeros(0)
+        if fault is None and np.median(free) >= config.min_moved:
+            people.append(_without_furniture(track, free))
         else:
-            refused.append(fault)
+            refused.append(fault or "it stands where it is all the time")
     if not people:
         return PersonSearch(None, (*warnings, _nobody(refused)))
     chain = _chain(people, config.fps)
@@ -160,8 +161,8 @@ def _frame_of_each_time(view: View, times: np.ndarray, fps: float) -> np.ndarray
     return np.where(slots == np.arange(len(times)), nearest, -1)
 
 
-def _no_person(track: Track, views: Sequence[View], config: SegmentConfig, scene_config: SceneConfig) -> str | None:
-    """Return why a track is no person, or None where it is one."""
+def _no_person(track: Track, config: SegmentConfig) -> str | None:
+    """Return why the shape of a track is no person's, or None where it is one."""
     if len(track.sightings) < min(0.2, config.min_seen_s) * config.fps:
         return f"seen for {len(track.sightings) / config.fps:.1f} s"
     length = track.typical("length_m", 0.9)
@@ -169,19 +170,27 @@ def _no_person(track: Track, views: Sequence[View], config: SegmentConfig, scene
         return f"{length:.1f} m long at most, a person shows {config.min_length_m:g} m"
     if track.typical("thickness_m") < config.min_thickness_m:
         return f"flat, as a door is ({length:.1f} m long)"
-    if _moved(track, views, scene_config) < config.min_moved:
-        return f"{length:.1f} m long, and stands where it is all the time"
     return None
 
 
-def _moved(track: Track, views: Sequence[View], config: SceneConfig) -> float:
-    """Return the share of the points, in the median frame, whose place was free at other times.
+def _free_share(track: Track, views: Sequence[View], config: SceneConfig) -> np.ndarray:
+    """Return the share of the points, at each time the track is seen (T,), whose place was free at other times.
 
     Furniture that the mesh lacks stands in front of it as a person does, but stays where it is.
     """
     points = np.stack([sighting.points for sighting in track.sightings.values()])
-    free = seen_free(points.reshape(-1, 3), views, config)
-    return float(np.median(free.reshape(len(points), -1).mean(axis=1)))
+    return seen_free(points.reshape(-1, 3), views, config).reshape(len(points), -1).mean(axis=1)
+
+
+def _without_furniture(track: Track, free: np.ndarray) -> Track:
+    """Return a person's track without the times at which little is seen, and that was never away.
+
+    When somebody leaves, furniture that the mesh lacks and that stands there would go on as the person.
+    """
+    count = np.array([sighting.count for sighting in track.sightings.values()])
+    kept = (free >= 0.3) | (count >= 0.5 * np.median(count))
+    sightings = zip(track.sightings.items(), kept, strict=True)
+    return Track({step: sighting for (step, sighting), keep in sightings if keep})
 
 
 def _nobody(refused: list[str]) -> str:
@@ -248,7 +257,10 @@ def _gaps(person: PersonPoints, start_ns: int) -> list[str]:
     runs = np.split(unseen, np.flatnonzero(np.diff(unseen) > 1) + 1)
     seconds = (person.times_ns - start_ns) * 1e-9
     longest = sorted(sorted(runs, key=len, reverse=True)[:3], key=lambda run: run[0])
-    when = ", ".join(f"{seconds[run[0]]:.1f} to {seconds[run[-1]]:.1f} s" for run in longest)
+    when = ", ".join(
+        f"{seconds[run[0]]:.1f} to {seconds[run[-1]]:.1f} s" if len(run) > 1 else f"at {seconds[run[0]]:.1f} s"
+        for run in longest
+    )
     more = f" and {len(runs) - 3} shorter times" if len(runs) > 3 else ""
     return [f"the person is not seen in {len(unseen)} of {len(seconds)} frames, {when}{more}; the body is held there"]
 

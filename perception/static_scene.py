@@ -17,15 +17,11 @@ import open3d as o3d
 from scipy.spatial import cKDTree
 
 from bodydouble.errors import InputError
+from perception.camera_faults import check_depth
 from perception.free_space import CellSet, cell_means, sightings, surface_cells
 from perception.fusion import fuse
 from perception.scene_frames import SceneFrames
 from perception.views import View
-
-NEAREST_ROOM_M = 0.5
-"""Depth that some readings of a room exceed, m."""
-FARTHEST_ROOM_M = 15.0
-"""Median depth that a room stays below, m."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,7 @@ def reconstruct_scene(views: Sequence[View], config: SceneConfig) -> StaticScene
         InputError: There is no colour, the depth is not that of a room, or no surface was seen often enough.
     """
     frames = SceneFrames(views)
-    _check_depth(views, frames)
+    check_depth(views)
     moving = _moving_cells(frames, config)
     vertices, triangles, colors = fuse(frames, moving, config.voxel_m, config.max_depth_m, config.min_weight)
     if not len(vertices):
@@ -145,23 +141,6 @@ def _moving_cells(frames: SceneFrames, config: SceneConfig) -> CellSet:
     names, means = surface_cells(frames[::2], config.vote_cell_m, config.max_depth_m)
     votes = sightings(means, frames[::2], config.vote_margin_m, config.max_depth_m)
     return CellSet(names[_moves(*votes, config)], config.vote_cell_m)
-
-
-def _check_depth(views: Sequence[View], frames: SceneFrames) -> None:
-    """Refuse depth that no room has: the unit is wrong then, and all that follows would be."""
-    sample = [frames[index].depth_mm[::8, ::8] for index in range(0, len(frames), max(1, len(frames) // 20))]
-    read = np.concatenate([depth[depth > 0] for depth in sample]) / 1000
-    if not len(read):
-        return
-    far, middle = np.quantile(read, 0.98), np.median(read)
-    names = ", ".join(view.name for view in views)
-    if far < NEAREST_ROOM_M or middle > FARTHEST_ROOM_M:
-        what = (
-            f"nothing is farther than {far:.2f} m" if far < NEAREST_ROOM_M else f"half is farther than {middle:.0f} m"
-        )
-        raise InputError(
-            f"depth of {names}: {what}, which is no room; depth is taken as millimetres: is it in another unit?"
-        )
 
 
 def _prune(vertices: np.ndarray, triangles: np.ndarray, colors: np.ndarray, min_area: float) -> StaticScene:

@@ -40,6 +40,7 @@ def view(
     name: str = "camera",
     seed: int | None = None,
     start_ns: int = 0,
+    mover: Mesh = MOVER,
 ) -> View:
     """A view of a mesh, ten frames a second, with the mover at a place (x, y) in each frame, or nowhere.
 
@@ -50,13 +51,14 @@ def view(
         name: Name of the camera.
         seed: Seed of the depth's noise; without one the depth is exact to the millimetre.
         start_ns: Time of the first frame.
+        mover: What moves, where its place is (0, 0).
     """
     K = intrinsics(*SIZE)
-    renderer = Renderer(mesh, MOVER.triangles, np.zeros_like(MOVER.vertices), K, SIZE)
+    renderer = Renderer(mesh, mover.triangles, np.zeros_like(mover.vertices), K, SIZE)
     depths, colors = [], []
     for index, pose in enumerate(T_world_camera):
         place = places[index] if len(places) else None
-        body = None if place is None else MOVER.vertices + np.array([*place, 0.0])
+        body = None if place is None else mover.vertices + np.array([*place, 0.0])
         color, depth = renderer.render(pose, body)
         if seed is None:
             depth_mm = np.where(np.isfinite(depth), np.round(1000 * depth), 0).astype(np.uint16)
