@@ -42,10 +42,10 @@ def look(eye: tuple[float, float, float], at: tuple[float, float, float] = (0, 0
     return out
 
 
-def view(name: str, eye: tuple[float, float, float]) -> View:
-    times = np.arange(T, dtype=np.int64) * STEP
-    poses = np.tile(look(eye), (T, 1, 1))
-    return View(name, K, times, poses, np.zeros((T, 2, 2), np.uint16), [None] * T)
+def view(name: str, eye: tuple[float, float, float], frames: int = T) -> View:
+    times = np.arange(frames, dtype=np.int64) * STEP
+    poses = np.tile(look(eye), (frames, 1, 1))
+    return View(name, K, times, poses, np.zeros((frames, 2, 2), np.uint16), [None] * frames)
 
 
 def project(points: np.ndarray, camera: View) -> np.ndarray:
