@@ -24,7 +24,7 @@ from perception.contact_chain import persistent
 from perception.fit_config import FitConfig
 from perception.fit_terms import add_data, add_free_space, add_posture, turns_against_rest
 from perception.scene_field import SceneField
-from perception.scene_terms import SOLES, add_scene, planted_soles
+from perception.scene_terms import ANKLES, SOLES, add_scene, planted_soles
 from perception.sight import Sight
 from perception.skin import Eyes, Matches, Skin, gather, match
 
@@ -200,7 +200,7 @@ def _clip_step(
     equations.add_accelerations(rows.flatten(1, 2), places.flatten(1), torch.full((3 * places.shape[1],), per_joint))
     per_bone = config.steady * (clip.fps**2 / 100) ** 2 / len(BONE_NAMES)
     equations.add_accelerations(torch.cat(turn_rows), turning, torch.full((turning.shape[1],), per_bone))
-    _add_planted(equations, clip, rows[:, SOLES], places[:, SOLES], progress, config)
+    _add_planted(equations, clip, rows, places, progress, config)
     if with_shape:
         equations.add_shared(body.shape - 0.5, config.shape * frames)
     return equations.solve(config.damping)
@@ -241,11 +241,12 @@ def _add_planted(
     equations: ClipEquations,
     clip: Clip,
     rows: torch.Tensor,
-    soles: torch.Tensor,
+    joints: torch.Tensor,
     progress: float,
     config: FitConfig,
 ) -> None:
-    """Add planted soles (T, 4, 3), with derivatives (T, 4, 3, 69), that neither move nor leave the scene."""
+    """Add planted feet that neither move nor leave the scene, of joints (T, J, 3) with derivatives (T, J, 3, 69)."""
+    soles = joints[:, SOLES]
     height, upward = clip.field.read(soles)
     planted = planted_soles(height, soles, clip.fps, 1.0 - progress)
     firm = torch.ones_like(planted)
@@ -254,10 +255,14 @@ def _add_planted(
         firm = torch.where(sure > 0.5, config.pinned, 1.0)
         planted = torch.where(sure > 0.5, 1.0, planted)
     weight = config.planted * clip.fps**2 / len(SOLES) * planted * firm
-    equations.add_differences(rows.flatten(1, 2), soles.flatten(1), weight.repeat_interleave(3, dim=1))
-    still = torch.cat([planted[:1], 0.5 * (planted[1:] + planted[:-1]), planted[-1:]])
-    along = (rows * upward[..., None]).sum(2)
-    equations.add(along, height, (config.level / len(SOLES)) * still)
+    # Heels come before balls.
+    both = torch.minimum(weight[:, :2], weight[:, 2:])
+    weight = torch.cat([weight, both], dim=1).repeat_interleave(3, dim=1)
+    still = SOLES + ANKLES
+    equations.add_differences(rows[:, still].flatten(1, 2), joints[:, still].flatten(1), weight)
+    level = torch.cat([planted[:1], 0.5 * (planted[1:] + planted[:-1]), planted[-1:]])
+    along = (rows[:, SOLES] * upward[..., None]).sum(2)
+    equations.add(along, height, (config.level / len(SOLES)) * level)
 
 
 def residuals(clip: Clip, body: ClipPose) -> torch.Tensor:

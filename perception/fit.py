@@ -11,7 +11,8 @@ feet that stand still and level on it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,7 @@ from perception.clip_solver import ClipEquations
 from perception.fit_config import FitConfig
 from perception.fit_terms import add_data, add_posture
 from perception.initial_pose import InitialPose, initial_pose
-from perception.scene_field import SceneField, field_around, flat_field
+from perception.scene_field import field_around, flat_field
 from perception.scene_terms import add_scene
 from perception.segment import PersonPoints
 from perception.sight import sight_of
@@ -61,7 +62,7 @@ def fit_body(
     floor_z: float,
     config: FitConfig,
     *,
-    scene: StaticScene | None = None,
+    scene: Callable[[np.ndarray], StaticScene] | None = None,
     views: Sequence[View] = (),
     initial: tuple[np.ndarray, InitialPose] | None = None,
     terms: Sequence[FitTerm] = (),
@@ -72,7 +73,8 @@ def fit_body(
         person: The person's points.
         floor_z: Height of the floor, world, m.
         config: Settings.
-        scene: The static scene, for a body that rests on more than the floor; None: the floor alone.
+        scene: Gives the static scene, for a body that rests on more than the floor, when told points (N, 3) on the
+            body at all times, so that it can leave out what the person left in it; None: the floor alone.
         views: The views, for what they saw of free space; without them only the points count.
         initial: Key frames (K,) and the body there; None: the joint network's.
         terms: Further terms, such as the reprojection of keypoints.
@@ -85,13 +87,19 @@ def fit_body(
         raise InputError(f"the person is seen in {len(seen)} frames, expected at least 10; record longer")
     if config.threads:
         torch.set_num_threads(config.threads)
-    clip = _clip(person, floor_z, config, scene, views, terms)
+    clip = _clip(person, floor_z, config, views, terms)
     if initial is None:
         step = max(1, round(clip.fps / config.track_hz))
         keys = seen[::step] if seen[::step][-1] == seen[-1] else np.append(seen[::step], seen[-1])
         initial = keys, initial_pose(person, keys)
     keys, guess = initial
-    pose, root = between(keys, *_follow(clip, keys, guess, config), len(person.points))
+    pose, root = _follow(clip, keys, guess, config)
+    if scene is not None:
+        state, _ = clip.skin.pose(pose, root, guess.shape)
+        clean = scene(skin_of(state).flatten(0, 1).double().numpy())
+        field = field_around(clean, floor_z, person.points[seen].reshape(-1, 3), config.cell_m)
+        clip = dataclasses.replace(clip, field=field)
+    pose, root = between(keys, pose, root, len(person.points))
     body = refine(clip, ClipPose(pose, root, guess.shape), config)
     joints = clip.skin.body.forward(body.pose, body.root, body.shape, with_vertices=False)
     return FittedBody(
@@ -108,7 +116,6 @@ def _clip(
     person: PersonPoints,
     floor_z: float,
     config: FitConfig,
-    scene: StaticScene | None,
     views: Sequence[View],
     terms: Sequence[FitTerm],
 ) -> Clip:
@@ -121,18 +128,12 @@ def _clip(
         points=torch.as_tensor(points, dtype=torch.float32),
         eyes=eyes_of(torch.as_tensor(origin, dtype=torch.float32)),
         seen=torch.as_tensor(person.count > 0),
-        field=_field(person, floor_z, config, scene),
+        field=flat_field(floor_z),
         fps=1e9 / float(np.median(np.diff(person.times_ns))),
         frames=np.arange(len(points)),
         sight=sight_of(views, person.times_ns) if views else None,
         terms=terms,
     )
-
-
-def _field(person: PersonPoints, floor_z: float, config: FitConfig, scene: StaticScene | None) -> SceneField:
-    if scene is None:
-        return flat_field(floor_z)
-    return field_around(scene, floor_z, person.points[person.count > 0].reshape(-1, 3), config.cell_m)
 
 
 def _follow(clip: Clip, keys: np.ndarray, guess: InitialPose, config: FitConfig) -> tuple[torch.Tensor, torch.Tensor]:

@@ -41,7 +41,7 @@ class FitConfig:
     """Distance in front of the measured depth above which skin is where a camera saw nothing, m."""
     free_reach_m: float = 0.25
     """Distance to the points at which such skin is no longer pulled back, m."""
-    free: float = 0.3
+    free: float = 4.0
     """Weight of skin where a camera saw nothing."""
     posture: float = 0.002
     """Weight of the easy posture."""
@@ -55,6 +55,8 @@ class FitConfig:
     """Weight of soles inside the scene, 1/m^2."""
     inside: float = 20.0
     """Weight of other skin inside the scene, 1/m^2."""
+    inside_reach_m: float = 0.05
+    """Depth inside the scene at which the scene has lost most of its push, m."""
     afloat: float = 20.0
     """Weight of a body whose lower foot stands on nothing, 1/m^2."""
     planted: float = 1.0

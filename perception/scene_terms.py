@@ -16,6 +16,8 @@ from perception.skin import Skin, gather
 
 SOLES = [JOINT_NAMES.index(f"{side}_{part}") for part in ("heel", "ball") for side in ("left", "right")]
 """Points under the feet."""
+ANKLES = [JOINT_NAMES.index(f"{side}_ankle") for side in ("left", "right")]
+"""What stands still over a foot that stands on heel and ball: without it the foot could roll about the line between."""
 DEEPEST = 64
 """Skin vertices of a frame that are pushed out of the scene, the deepest ones."""
 
@@ -43,7 +45,8 @@ def add_scene(
     assert vertices is not None
     distance, outward = field.read(vertices)
     depth, index = (-distance).topk(min(DEEPEST, distance.shape[1]), dim=1)
-    weight = config.inside * (depth > 0)
+    # Robust: skin deep inside says that the mesh is wrong there.
+    weight = config.inside * (depth > 0) / (1 + (depth / config.inside_reach_m) ** 2) ** 2
     influence = gather(skin.influence.expand(len(vertices), -1, -1), index)
     rows = motions.rows(gather(vertices, index), gather(outward, index), influence)
     equations.add(rows, -depth, weight, start=start)
