@@ -24,13 +24,13 @@ def to_the_target(obs: dict[str, torch.Tensor]) -> torch.Tensor:
     return (2.0 * (obs["policy"][:, 1:2] - obs["policy"][:, 0:1])).clamp(-2.0, 2.0)
 
 
-def reach(config: ImitationConfig = CONFIG, seed: int = 0, teacher=to_the_target) -> Imitation:
+def reach(config: ImitationConfig = CONFIG, seed: int = 0, teacher=to_the_target, envs: int = 16) -> Imitation:
     torch.manual_seed(seed)
-    return Imitation(ReachTask(16, seed), ActorCritic(2, 3, 1, NET), teacher, config, CPU)
+    return Imitation(ReachTask(envs, seed), ActorCritic(2, 3, 1, NET), teacher, config, CPU)
 
 
 def test_the_student_does_what_the_teacher_does() -> None:
-    imitation, rounds = reach(), []
+    imitation, rounds = reach(replace(CONFIG, epochs=40, optimizer=AdamConfig(lr=2e-2)), envs=64), []
     before = {name: p.clone() for name, p in imitation.net.state_dict().items() if "critic_net" in name}
     last = imitation.train(lambda stats: rounds.append(stats))
     assert [stats["round"] for stats in rounds] == [1, 2, 3]
