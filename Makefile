@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint format setup system-libraries clean
+.PHONY: demo test test-slow lint format bench-perception setup system-libraries clean
 
 demo: setup
 	$(BIN)/bodydouble demo
@@ -24,6 +24,18 @@ lint: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Synthetic clips, memory, and where they are there the real recordings; prints frames per second of every stage.
+DATA ?= $(or $(BODYDOUBLE_DATA),../shared/data)
+KITCHEN := $(DATA)/rgbd_static_7scenes_kitchen
+BENCH := $(BIN)/bodydouble bench perception
+
+bench-perception: setup
+	test ! -d $(KITCHEN) || $(BENCH) --real $(KITCHEN)
+	test ! -d $(KITCHEN) || $(BIN)/python benchmarks/fusion.py runs/bench/perception/real/recording.mcap
+	test ! -d $(DATA)/person_depth_utd_mhad || $(BIN)/python -m benchmarks.person_depth --data $(DATA)
+	$(BENCH) --memory
+	$(BENCH) --page docs/benchmarks_perception.md --picture docs/images/bench_perception.png
 
 setup: system-libraries $(STAMP)
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "run": ("bodydouble.cli.run", "run the policy under ROS 2 on the simulated robot, recorded"),
     "replay": ("bodydouble.cli.replay", "replay a recorded run and compare every command bit for bit"),
     "recover": ("bodydouble.cli.recover", "rebuild a truncated recording up to its last complete chunk"),
+    "bench": ("bodydouble.cli.bench", "measure perception against truth: synthetic clips, memory, a real recording"),
     "view": ("bodydouble.cli.view", "look at any artifact, in a viewer or as a picture"),
     "demo": ("bodydouble.cli.demo", "the whole chain on a synthetic recording, with gates and report.html"),
     "doctor": ("bodydouble.cli.doctor", "check this machine: versions, system libraries, robots and their licences"),
