@@ -21,9 +21,10 @@ NEAR_M = 0.3
 """Distance up to which two cameras see the same joint, m."""
 
 
-CONFLICT_WEIGHT = 5.0
-"""How much worse it is to see through a surface than it is good to see one: walls agree by chance, free space hardly
-does."""
+ENOUGH = 0.25
+"""Share of a scene that agrees above which more is no further evidence: a large wall fits to any other."""
+CONFLICT_WEIGHT = 10.0
+"""How much a share of contradicted points costs: walls agree by chance, free space hardly does."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,9 @@ class Agreement:
 
     @property
     def score(self) -> float:
-        """One number: surfaces that coincide, less what is seen through, and the person at one place."""
-        return self.agree - CONFLICT_WEIGHT * self.conflict + 0.5 * self.person
+        """One number: surfaces that coincide, less the share of what both see that is contradicted, and the person."""
+        contradicted = self.conflict / max(self.agree + self.conflict, 1e-9)
+        return min(self.agree, ENOUGH) / (2 * ENOUGH) - CONFLICT_WEIGHT * contradicted + 0.5 * self.person
 
 
 def agreement(a: Sketch, b: Sketch, T_a_b: np.ndarray, offset_s: float, *, width_s: float = 0.08) -> Agreement:

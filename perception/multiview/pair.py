@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bodydouble.frames import make_se3, se3_inverse
+from bodydouble.frames import make_se3, se3_apply, se3_inverse
 from perception.multiview.agreement import Agreement, agreement
 from perception.multiview.clock import ClockConfig, clock_candidates, determined, refine_clock
 from perception.multiview.paths import JointPath, at_times
@@ -27,7 +27,7 @@ class PairConfig:
     """The last refinement."""
     coarse: RefineConfig = field(default_factory=lambda: RefineConfig(points=1500, reach_m=(0.5, 0.3, 0.2, 0.15)))
     """The refinement of each guess before it is judged."""
-    scene_guesses: int = 6
+    scene_guesses: int = 16
     """Guesses of the relative pose from the static scenes."""
     min_score: float = 0.15
     """Score below which two cameras share nothing."""
@@ -53,6 +53,8 @@ class Pair:
     """Log likelihood of the offset over no relation; 0 where no common motion was seen."""
     clock_margin: float
     """Log likelihood of the offset over the next best one."""
+    spread_m: float
+    """Distance to other poses nearby that fit as well, m."""
 
     @property
     def together(self) -> bool:
@@ -60,8 +62,8 @@ class Pair:
         return self.agreement.person > 0.5
 
     def linked(self, config: PairConfig) -> bool:
-        """Return whether the two cameras share enough to be put into one world."""
-        return self.agreement.score >= config.min_score
+        """Return whether the two cameras share enough, and no other pose fits as well, to be put into one world."""
+        return self.agreement.score >= config.min_score and self.margin >= config.min_margin
 
 
 def place_pair(
@@ -83,7 +85,7 @@ def place_pair(
     if not keep_clocks:
         timing = _timing(a.path, b.path, config.clock, known)
     if known is not None:
-        return _pair(a, b, known, timing, 1.0)
+        return _pair(a, b, known, timing, 1.0, 0.0)
     guesses = scene_candidates(a, b, config.scene_guesses)
     guess = person_guess(a.path, b.path, timing.offset_s, config.clock.width_s)
     guesses = guesses if guess is None else [guess, *guesses]
@@ -91,15 +93,18 @@ def place_pair(
     for start in guesses:
         T = _refined(a, b, start, timing, config.coarse)
         judged.append((agreement(a, b, T, timing.offset_s), T))
-    judged.sort(key=lambda one: -one[0].score)
+    # Of poses that are contradicted equally little, the one with more surfaces that coincide.
+    judged.sort(key=lambda one: (-round(one[0].score, 2), -one[0].agree))
     best, T_best = judged[0]
     others = [other.score for other, T in judged[1:] if _apart(T, T_best, b)]
     margin = best.score - max(others, default=0.0)
+    rivals = [T for other, T in judged[1:] if other.score > best.score - config.min_margin]
+    spread = max((_shift(T, T_best, b) for T in rivals if not _apart(T, T_best, b)), default=0.0)
     if not timing.known and margin >= config.min_margin and best.score >= config.min_score:
         # The scenes tell where the cameras are: then a path's place tells the time too, not only its shape.
         again = _timing(a.path, b.path, config.clock, T_best)
         timing = again if again.known else timing
-    return _pair(a, b, _refined(a, b, T_best, timing, config.refine), timing, margin)
+    return _pair(a, b, _refined(a, b, T_best, timing, config.refine), timing, margin, spread)
 
 
 @dataclass(frozen=True)
@@ -132,12 +137,12 @@ def _refined(a: Sketch, b: Sketch, T_a_b: np.ndarray, timing: _Timing, config: R
     # A person whom the two do not see at one place would pull the cameras apart.
     together = timing.known or agreement(a, b, T_a_b, timing.offset_s).person > 0.5
     link = Link(0, 1, timing.offset_s if together else None)
-    return refine_poses([a, b], [np.eye(4), T_a_b], [link], [0], config)[1]
+    return refine_poses([a, b], [np.eye(4), T_a_b], [link], [0], config)[0][1]
 
 
-def _pair(a: Sketch, b: Sketch, T_a_b: np.ndarray, timing: _Timing, margin: float) -> Pair:
+def _pair(a: Sketch, b: Sketch, T_a_b: np.ndarray, timing: _Timing, margin: float, spread_m: float) -> Pair:
     fit = agreement(a, b, T_a_b, timing.offset_s)
-    return Pair(T_a_b, timing.offset_s, timing.known, fit, margin, timing.gain, timing.margin)
+    return Pair(T_a_b, timing.offset_s, timing.known, fit, margin, timing.gain, timing.margin, spread_m)
 
 
 def person_guess(a: JointPath | None, b: JointPath | None, offset_s: float, width_s: float) -> np.ndarray | None:
@@ -166,11 +171,15 @@ def refined_offset(a: Sketch, b: Sketch, T_a_b: np.ndarray, offset_s: float, con
 
 def _apart(T: np.ndarray, other: np.ndarray, b: Sketch) -> bool:
     """Return whether two poses put the scene b at different places."""
-    middle = b.points.mean(axis=0)
     moved = (T @ se3_inverse(other))[:3, :3]
     turn = np.arccos(np.clip((np.trace(moved) - 1) / 2, -1, 1))
-    shift = (T[:3, :3] @ middle + T[:3, 3]) - (other[:3, :3] @ middle + other[:3, 3])
-    return bool(turn > np.deg2rad(10) or np.linalg.norm(shift) > 0.3)
+    return bool(turn > np.deg2rad(10) or _shift(T, other, b) > 0.3)
+
+
+def _shift(T: np.ndarray, other: np.ndarray, b: Sketch) -> float:
+    """Return how far apart two poses put the middle of scene b, m."""
+    middle = b.points.mean(axis=0)[None]
+    return float(np.linalg.norm(se3_apply(T, middle) - se3_apply(other, middle)))
 
 
 def spanning_tree(count: int, weights: dict[tuple[int, int], float]) -> list[tuple[int, int]]:

@@ -18,6 +18,9 @@ from perception.multiview.sketch import Sketch, SketchConfig, sketch_view
 from perception.spool import FrameSpool
 from perception.views import View
 
+LOOSE_M = 0.05
+"""Uncertainty of a camera's place from which on it is told, m."""
+
 
 @dataclass(frozen=True)
 class PlaceConfig:
@@ -123,9 +126,16 @@ def relate(sketches: Sequence[Sketch], config: PlaceConfig, fixed: Sequence[int]
     ]
     still = [index for index in range(len(sketches)) if index in fixed or index not in kept]
     still = still if any(index in fixed for index in kept) else [*still, kept[0]]
-    poses = refine_poses(sketches, poses, links, still, config.pair.refine)
+    poses, loose = refine_poses(sketches, poses, links, still, config.pair.refine)
     offsets = _final_offsets(sketches, poses, offsets, pairs, edges, kept, config)
-    _tell_of_doubts(sketches, pairs, edges, fixed, config, warnings)
+    _tell_of_clocks(sketches, pairs, edges, warnings)
+    for index in kept:
+        spread = max((pairs[edge].spread_m for edge in edges if index == max(edge)), default=0.0)
+        if max(loose[index], spread) > LOOSE_M:
+            warnings.append(
+                f"camera {sketches[index].name}: what it shares with the others leaves its place open by "
+                f"{100 * max(loose[index], spread):.0f} cm; record more of the room, or a walk that all see"
+            )
     figures = _figures([pairs[edge] for edge in edges], config)
     return Relation(tuple(kept), tuple(poses), offsets, tuple(warnings), figures)
 
@@ -177,10 +187,14 @@ def chosen_frames(view: View, chosen: np.ndarray) -> View:
         view,
         times_ns=view.times_ns[chosen],
         T_world_camera=view.T_world_camera[chosen],
-        depth_mm=view.depth_mm.chosen(chosen) if isinstance(view.depth_mm, FrameSpool) else view.depth_mm[chosen],
+        depth_mm=_images(view.depth_mm, chosen),
         color=[color for color, keep in zip(view.color, chosen, strict=True) if keep],
-        gray=None if view.gray is None else view.gray.chosen(chosen),
+        gray=None if view.gray is None else _images(view.gray, chosen),
     )
+
+
+def _images(images: np.ndarray | FrameSpool, chosen: np.ndarray) -> np.ndarray | FrameSpool:
+    return images.chosen(chosen) if isinstance(images, FrameSpool) else images[chosen]
 
 
 def _largest_part(
@@ -203,9 +217,19 @@ def _largest_part(
     for part in parts[1:]:
         names = ", ".join(sketches[index].name for index in sorted(part))
         main = ", ".join(sketches[index].name for index in sorted(parts[0]))
+        doubts = [
+            pair.agreement.score >= config.pair.min_score
+            for (a, b), pair in pairs.items()
+            if (a in part) != (b in part) and (a in parts[0] or b in parts[0])
+        ]
+        why = (
+            "can be put into one world in several ways that fit equally well"
+            if any(doubts)
+            else "shares too little of the room and of the person's motion to be put into one world"
+        )
         warnings.append(
-            f"camera {names} shares no surface and no motion with {main}: it cannot be put into the same world and is "
-            "left out; record so that both see the same part of the room and the person"
+            f"camera {names}, with {main}, {why}: it is left out; record so that both see the same part of the room, "
+            "and a walk of the person"
         )
     kept = sorted(parts[0])
     return kept, [edge for edge in edges if edge[0] in kept]
@@ -276,17 +300,12 @@ def _tell_of_persons(sketches: Sequence[Sketch], warnings: list[str]) -> None:
         warnings.append(f"camera {', '.join(nobody)} sees nobody move: it is placed by the scene alone")
 
 
-def _tell_of_doubts(
+def _tell_of_clocks(
     sketches: Sequence[Sketch], pairs: dict[tuple[int, int], Pair], edges: Sequence[tuple[int, int]],
-    fixed: Sequence[int], config: PlaceConfig, warnings: list[str],
+    warnings: list[str],
 ) -> None:  # fmt: skip
     for a, b in edges:
         pair, names = pairs[a, b], f"cameras {sketches[a].name} and {sketches[b].name}"
-        if pair.margin < config.pair.min_margin and not (a in fixed and b in fixed):
-            warnings.append(
-                f"{names}: another relative pose fits almost as well (score {pair.agreement.score:.2f}, margin "
-                f"{pair.margin:.2f}); check the scene, or record more of the room and a walk that both see"
-            )
         if not pair.timed:
             why = (
                 f"the person's motion does not tell it (gain {pair.clock_gain:.1f}, margin {pair.clock_margin:.1f})"

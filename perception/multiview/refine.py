@@ -57,8 +57,11 @@ class Link:
 def refine_poses(
     sketches: Sequence[Sketch], poses: Sequence[np.ndarray], links: Sequence[Link], fixed: Sequence[int],
     config: RefineConfig,
-) -> list[np.ndarray]:  # fmt: skip
-    """Return the views' poses T_world_view (4, 4) that make joints and scenes coincide.
+) -> tuple[list[np.ndarray], np.ndarray]:  # fmt: skip
+    """Return the views' poses T_world_view (4, 4) that make joints and scenes coincide, and how loose they are.
+
+    Loose is the standard deviation (V,) of a view's place, m, at the middle of its scene, in the direction that is held
+    least; 0 for fixed views.
 
     Args:
         sketches: The views' sketches.
@@ -69,8 +72,9 @@ def refine_poses(
     """
     now = [pose.copy() for pose in poses]
     free = [index for index in range(len(sketches)) if index not in fixed]
+    loose = np.zeros(len(sketches))
     if not free:
-        return now
+        return now, loose
     thinned = [_thinned(sketch, config.points) for sketch in sketches]
     trees = [KDTree(points) for points, _ in thinned]
     start = [pose.copy() for pose in poses]
@@ -93,9 +97,18 @@ def refine_poses(
         _prior(hessian, gradient, sketches, now, start, free, config)
         at = np.concatenate([np.arange(6 * index, 6 * index + 6) for index in free])
         step = -np.linalg.solve(hessian[np.ix_(at, at)], gradient[at])
+        covariance = np.linalg.inv(hessian[np.ix_(at, at)])
         for place, index in enumerate(free):
-            now[index] = _twist(step[6 * place : 6 * place + 6]) @ now[index]
-    return now
+            own = slice(6 * place, 6 * place + 6)
+            moved = _at_middle(se3_apply(now[index], sketches[index].points.mean(axis=0)[None])[0])
+            loose[index] = np.sqrt(np.linalg.eigvalsh(moved @ covariance[own, own] @ moved.T)[-1])
+            now[index] = _twist(step[own]) @ now[index]
+    return now, loose
+
+
+def _at_middle(centre: np.ndarray) -> np.ndarray:
+    """Return the change (3, 6) of a point (3,) with rotation and shift of its view."""
+    return np.concatenate([-_cross_matrix(centre), np.eye(3)], axis=1)
 
 
 def _twist(step: np.ndarray) -> np.ndarray:
@@ -159,14 +172,15 @@ def _scene(
     if same.sum() < 50:
         return None
     points, target, normal = points[found][same], target[same], normal[same]
-    return a, b, *_planes(points, target, normal, config)
+    return a, b, *_planes(points, target, normal, reach, config)
 
 
 def _planes(
-    points: np.ndarray, target: np.ndarray, normal: np.ndarray, config: RefineConfig
+    points: np.ndarray, target: np.ndarray, normal: np.ndarray, reach: float, config: RefineConfig
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     residual = ((points - target) * normal).sum(axis=1)
-    weight = _cauchy(residual, 3 * config.scene_m)
+    # Wide at first, so that surfaces that happen to fit already do not outweigh those that do not yet.
+    weight = _cauchy(residual, max(3 * config.scene_m, reach / 3))
     weight *= config.patches / (len(residual) * config.scene_m**2)
     return residual, _jacobian(points, normal), weight
 
@@ -198,7 +212,7 @@ def _reprojection(
     index, target = np.concatenate(hits), np.concatenate(targets)
     if len(index) < 50:
         return None
-    return a, b, *_planes(points[index], target, normals[index], config)
+    return a, b, *_planes(points[index], target, normals[index], reach, config)
 
 
 def _prior(
@@ -220,7 +234,5 @@ def _prior(
         hessian[at, at] += rows.T @ rows
         gradient[at] += rows.T @ value
         # Damping of each step, so that a view that nothing holds stays where it is.
-        loose = np.zeros((4, 6))
-        loose[0, 2] = 1.0
-        loose[1:, :3], loose[1:, 3:] = -_cross_matrix(centre), np.eye(3)
-        hessian[at, at] += 0.01 * loose.T @ loose
+        damped = np.concatenate([np.eye(3, 6)[2:], _at_middle(centre)])
+        hessian[at, at] += 0.01 * damped.T @ damped

@@ -32,8 +32,8 @@ class SketchConfig:
     """Time between the frames that the static scene is made from, s."""
     person_fps: float = 15.0
     """Frames per second in which the person is looked for, Hz."""
-    stride: int = 4
-    """Every stride-th row and column is looked at for the person."""
+    columns: int = 160
+    """Columns that are looked at of each image, evenly spread, and rows as densely."""
     margin_m: float = 0.06
     """Distance before the scene from which on a point is the person's, m."""
     max_depth_m: float = 5.0
@@ -112,12 +112,17 @@ def _thinned(view: View, stride_s: float) -> list[np.ndarray | None]:
     return colors
 
 
+def _stride(view: View, config: SketchConfig) -> int:
+    return max(1, round(view.size[0] / config.columns))
+
+
 def _small_frames(view: View, config: SketchConfig) -> tuple[Frame, ...]:
     chosen = [index for index, color in enumerate(view.color) if color is not None]
     chosen = [chosen[place] for place in np.unique(np.linspace(0, len(chosen) - 1, 16).astype(int))]
-    K = view.K / np.array([[config.stride], [config.stride], [1.0]])
+    stride = _stride(view, config)
+    K = view.K / np.array([[stride], [stride], [1.0]])
     none = np.zeros((0, 0, 3), dtype=np.uint8)
-    depths = (np.ascontiguousarray(view.depth_mm[index, :: config.stride, :: config.stride]) for index in chosen)
+    depths = (np.ascontiguousarray(view.depth_mm[index, ::stride, ::stride]) for index in chosen)
     return tuple(Frame(depth, none, K, view.T_world_camera[index]) for index, depth in zip(chosen, depths, strict=True))
 
 
@@ -158,9 +163,10 @@ def _person(
 
 def _before_scene(view: View, index: int, caster: o3d.t.geometry.RaycastingScene, config: SketchConfig) -> np.ndarray:
     """Return the points (N, 3) of the largest thing that stands before the static scene, the camera's own world, m."""
-    depth = view.depth_mm[index, :: config.stride, :: config.stride].astype(np.float32) / 1000
+    stride = _stride(view, config)
+    depth = view.depth_mm[index, ::stride, ::stride].astype(np.float32) / 1000
     depth[depth > config.max_depth_m] = 0
-    K = view.K / np.array([[config.stride], [config.stride], [1.0]])
+    K = view.K / np.array([[stride], [stride], [1.0]])
     local, _ = unproject(depth, K)
     T = view.T_world_camera[index]
     z = local[:, 2:]
