@@ -21,6 +21,7 @@ from policy.optim.registry import AdamConfig
 from policy.rl import runner as rl
 from policy.rl.ppo import PPO, PPOConfig
 from policy.rl.resume import resume_training, save_training, trim_log
+from policy.rl.tensorboard import Curves
 from sim.backend.cpu_batch import CpuBatch
 from sim.env.evaluate import Evaluation, evaluate
 from sim.env.tracked_robot import TrackedRobot
@@ -34,6 +35,8 @@ MANIFEST_FILE = "policy.json"
 """What it was trained from and how well it does."""
 LOG_FILE = "log.jsonl"
 """One line per update."""
+CURVES_FOLDER = "tensorboard"
+"""The same for TensorBoard, if asked for."""
 TRAINING_FILE = "training.safetensors"
 """The unfinished training, in the folder that `unfinished` names."""
 
@@ -54,6 +57,8 @@ class TrainConfig:
     """Seed."""
     checkpoint_every: int = 10
     """Updates between checkpoints of the unfinished training, from which the same command goes on; 0 makes none."""
+    tensorboard: bool = False
+    """Whether to write curves for TensorBoard, into the folder "tensorboard" of the output."""
     eval_envs: int = 32
     """Episodes of each evaluation, with the task's randomisation."""
     net: NetConfig = field(default_factory=NetConfig)
@@ -157,7 +162,8 @@ def train(stage_path: Path, out: Path, config: TrainConfig | None = None) -> Tra
             extra = {"inputs": key}
             save_training(work / TRAINING_FILE, runner, info(progress.env_steps, progress.update, extra))
 
-        last = _run(runner, config, work / LOG_FILE, out / "nan_rollout.safetensors", save)
+        with Curves(work / CURVES_FOLDER, config.tensorboard, begun_at) as curves:
+            last = _run(runner, config, work / LOG_FILE, out / "nan_rollout.safetensors", curves, save)
         trained = _judge(stage, robot, net, config)
         better = (trained.success_rate, -trained.mean_body_error_m) > (started.success_rate, -started.mean_body_error_m)
         if not better:
@@ -175,6 +181,8 @@ def train(stage_path: Path, out: Path, config: TrainConfig | None = None) -> Tra
         final = info(last.env_steps, last.update, extra) if better else info(0, 0, extra)
         save_checkpoint(folder / CHECKPOINT_FILE, net, final)
         shutil.copyfile(work / LOG_FILE, folder / LOG_FILE)
+        if config.tensorboard:
+            shutil.copytree(work / CURVES_FOLDER, folder / CURVES_FOLDER)
         kept = "trained" if better else "start"
         manifest: dict[str, Any] = {
             "provenance": provenance(config, inputs),
@@ -267,7 +275,12 @@ def _judge(stage: Stage, robot: TrackedRobot, net: ActorCritic, config: TrainCon
 
 
 def _run(
-    runner: rl.Runner, config: TrainConfig, log: Path, dump: Path, save: Callable[[rl.Progress], None]
+    runner: rl.Runner,
+    config: TrainConfig,
+    log: Path,
+    dump: Path,
+    curves: Curves,
+    save: Callable[[rl.Progress], None],
 ) -> rl.Progress:
     columns = (
         TextColumn("training"),
@@ -281,6 +294,7 @@ def _run(
 
         def on_update(progress: rl.Progress) -> None:
             bar.update(task, completed=progress.update, reward=progress.stats["reward"])
+            curves.add(progress)
             if config.checkpoint_every and progress.update % config.checkpoint_every == 0:
                 save(progress)
 

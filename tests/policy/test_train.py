@@ -143,7 +143,8 @@ def test_an_unfinished_training_of_other_settings_is_not_gone_on_with(stage: Sta
 
 def test_an_optimizer_of_the_registry_trains(stage: Stage, tmp_path: Path) -> None:
     ppo = dataclasses.replace(TINY.ppo, optimizer=NamoDConfig(lr=3e-5))
-    result = train(stage.path, tmp_path / "policy", dataclasses.replace(FRESH, ppo=ppo))
+    result = train(stage.path, tmp_path / "policy", dataclasses.replace(FRESH, ppo=ppo, tensorboard=True))
+    assert len(list((result.path / "tensorboard").glob("events.*"))) == 1
     config = json.loads((result.path / "policy.json").read_text())["provenance"]["config"]
     assert config["ppo"]["optimizer"]["name"] == "namo_d"
     assert optimizer_config(config["ppo"]["optimizer"]) == NamoDConfig(lr=3e-5)
