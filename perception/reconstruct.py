@@ -213,8 +213,12 @@ def _person(
     terms: Sequence[FitTerm] = (),
 ) -> tuple[HumanMotion, StaticScene, dict[str, float]]:
     floor_z = find_floor(SceneMesh(scene.vertices, scene.triangles, scene.colors)).height_m
-    body: FittedBody = fit_body(person, floor_z, config.fit, terms=terms)
-    scene = without_remains(scene, views, _skin_points(body), config.scene)
+
+    def clean(body_points: np.ndarray) -> StaticScene:
+        return without_remains(scene, views, body_points, config.scene)
+
+    body: FittedBody = fit_body(person, floor_z, config.fit, scene=clean, views=views, terms=terms)
+    scene = clean(_skin_points(body))
     fps = config.segment.fps
     contacts = skin_contacts(
         body.pose, body.root_pos, body.shape, fps, scene, floor_z, config.contacts, tracked=person.count > 0

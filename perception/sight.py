@@ -100,9 +100,19 @@ def _pooled(depth_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the nearest and the farthest reading of each block (H, W), int16, mm; 0 where there is none."""
     small = depth_mm[::STRIDE, ::STRIDE]
     rows, columns = small.shape[0] // BLOCK, small.shape[1] // BLOCK
-    blocks = small[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK)
+    blocks = small[: rows * BLOCK, : columns * BLOCK]
+    # One less: no reading becomes the largest number and is never the nearest; one more at the end makes it 0 again.
+    near = _reduced(np.minimum, blocks - np.uint16(1)) + np.uint16(1)
     most = np.iinfo(np.int16).max
-    # No reading becomes the largest number: it is never the nearest.
-    nearest = (blocks - np.uint16(1)).min(axis=(1, 3)).astype(np.uint32) + 1
-    nearest = np.where(nearest > np.iinfo(np.uint16).max, 0, np.minimum(nearest, most))
-    return nearest.astype(np.int16), np.minimum(blocks.max(axis=(1, 3)), most).astype(np.int16)
+    return np.minimum(near, most).astype(np.int16), np.minimum(_reduced(np.maximum, blocks), most).astype(np.int16)
+
+
+def _reduced(choose: np.ufunc, image: np.ndarray) -> np.ndarray:
+    """Return the image (H, W) with each block reduced to one number, rows first: much faster than over a reshape."""
+    for axis in (0, 1):
+        lines = np.moveaxis(image, axis, 0)
+        chosen = lines[0::BLOCK]
+        for offset in range(1, BLOCK):
+            chosen = choose(chosen, lines[offset::BLOCK])
+        image = np.moveaxis(chosen, 0, axis)
+    return image
