@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 
 from bodydouble.artifacts import (
@@ -26,6 +25,7 @@ from bodydouble.errors import GateError, InputError
 from bodydouble.observation import TRACKING_OFFSETS, tracking_spec
 from policy.checkpoint import load_checkpoint
 from policy.nets.actor_critic import Actor
+from policy.quantise import actions_of, quantised
 from policy.train import CHECKPOINT_FILE, check_fits
 from robot.policy_file import weights_sha256
 from sim.backend.cpu_batch import CpuBatch
@@ -53,16 +53,20 @@ class Exported:
     def __str__(self) -> str:
         """One line with the outcome."""
         diff, size = self.figures["onnx_max_abs_diff"], self.figures["onnx_bytes"]
-        return f"{self.path}: {size / 1e6:.2f} MB, actions within {diff:.2g} of torch's"
+        coarse = self.figures.get("int8_max_abs_diff")
+        more = "" if coarse is None else f"; with 8-bit weights within {coarse:.2g}"
+        return f"{self.path}: {size / 1e6:.2f} MB, actions within {diff:.2g} of torch's{more}"
 
 
-def export(policy: Path, stage_path: Path, out: Path) -> Exported:
+def export(policy: Path, stage_path: Path, out: Path, *, int8: bool = False) -> Exported:
     """Write a trained policy as ONNX with contract and golden vectors; an up-to-date file is left as it is.
 
     Args:
         policy: Folder of a training, or a checkpoint (.safetensors).
         stage_path: Folder of the stage that the policy runs on.
         out: The ONNX file to write; export.json is written beside it.
+        int8: Whether its weights have 8 bits; the largest difference that this makes is then among the figures. Judge
+            such a policy with `bodydouble verify`, as any other.
 
     Raises:
         InputError: The checkpoint is for another robot or of a policy with memory, or a file is missing.
@@ -74,7 +78,8 @@ def export(policy: Path, stage_path: Path, out: Path) -> Exported:
     stage = Stage.load(stage_path)
     inputs = {"checkpoint": checkpoint, "stage": stage.path}
     manifest_path = out.with_name(MANIFEST_FILE)
-    if out.is_file() and is_current(manifest_path, inputs_hash(None, inputs)):
+    settings = {"int8": True} if int8 else None
+    if out.is_file() and is_current(manifest_path, inputs_hash(settings, inputs)):
         manifest = read_json(manifest_path)
         if manifest["sha256"] == sha256_file(out):
             return Exported(out, manifest["figures"])
@@ -95,25 +100,28 @@ def export(policy: Path, stage_path: Path, out: Path) -> Exported:
         bare = Path(folder) / "policy.onnx"
         actor.as_onnx(bare)
         model = onnx.load(str(bare))
+    difference = max_abs_diff(model.SerializeToString(), observations, actions)
+    if not difference <= MAX_ABS_DIFF:
+        raise GateError(
+            f"{out}: onnxruntime's actions differ from torch's by {difference:.3g}, at most {MAX_ABS_DIFF:g} is allowed"
+        )
+    figures = {"onnx_max_abs_diff": difference}
+    if int8:
+        model = quantised(model)
+        # The golden vectors are those of the file itself; how far it is from the network is a figure.
+        coarse = actions_of(model.SerializeToString(), observations)
+        figures["int8_max_abs_diff"] = float(np.abs(coarse - actions).max())
+        actions = coarse
     golden = np.linspace(0, len(observations) - 1, _GOLDEN).astype(int)
     contract = make_contract(stage, checkpoint, model, observations[golden], actions[golden])
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, contract.to_json()
     onnx.checker.check_model(model)
     data = model.SerializeToString()
-    difference = max_abs_diff(data, observations, actions)
-    if not difference <= MAX_ABS_DIFF:
-        raise GateError(
-            f"{out}: onnxruntime's actions differ from torch's by {difference:.3g}, at most {MAX_ABS_DIFF:g} is allowed"
-        )
     with atomic_file(out) as temporary:
         temporary.write_bytes(data)
-    figures = {
-        "onnx_max_abs_diff": difference,
-        "onnx_bytes": float(len(data)),
-        "onnx_checked_observations": float(len(observations)),
-    }
-    manifest = {"provenance": provenance(None, inputs), "figures": figures, "sha256": sha256_file(out)}
+    figures |= {"onnx_bytes": float(len(data)), "onnx_checked_observations": float(len(observations))}
+    manifest = {"provenance": provenance(settings, inputs), "figures": figures, "sha256": sha256_file(out)}
     write_json(manifest_path, manifest)
     return Exported(out, figures)
 
@@ -177,8 +185,4 @@ def visited_observations(stage: Stage, robot: TrackedRobot, actor: Actor) -> np.
 
 def max_abs_diff(model: bytes, observations: np.ndarray, actions: np.ndarray) -> float:
     """Return the largest difference between onnxruntime's actions and the given ones (B, J)."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    rows = [np.asarray(session.run(["action"], {"obs": row[None]})[0]) for row in observations]
-    return float(np.abs(np.concatenate(rows) - actions).max())
+    return float(np.abs(actions_of(model, observations) - actions).max())

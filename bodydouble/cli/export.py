@@ -18,9 +18,11 @@ def main(argv: list[str]) -> int:
         """Folder of the stage it runs on."""
         out: Path = Path("runs/policy/policy.onnx")
         """ONNX file to write."""
+        int8: bool = False
+        """Whether its weights have 8 bits: a third of the file; what it changes is measured."""
 
     options = parse(
         Options, argv, prog="export", description="Checkpoint -> ONNX with its contract and golden vectors."
     )
-    print(export(options.policy, options.stage, options.out))
+    print(export(options.policy, options.stage, options.out, int8=options.int8))
     return 0

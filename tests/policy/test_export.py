@@ -153,3 +153,27 @@ def test_a_policy_with_memory_is_refused(stage: Stage, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has a memory of 3 values, and the contract knows none"):
         export(tmp_path / "policy.safetensors", stage.path, tmp_path / "policy.onnx")
     assert not (tmp_path / "policy.onnx").exists()
+
+
+def test_int8_is_measured_and_runs_on_the_robot(stage: Stage, policy_path: Path, tmp_path: Path) -> None:
+    """A quarter of the bytes; what it costs is the figure, and the robot's loader takes the file with its contract."""
+    path = tmp_path / "policy.onnx"
+    result = export(shipped_checkpoint("unitree_g1"), stage.path, path, int8=True)
+    full = policy_path.stat().st_size
+    weights = sum(onnx.numpy_helper.to_array(t).nbytes for t in onnx.load(str(path)).graph.initializer)
+    assert weights < 0.3 * sum(
+        onnx.numpy_helper.to_array(t).nbytes for t in onnx.load(str(policy_path)).graph.initializer
+    )
+    assert result.figures["onnx_bytes"] < full
+    robot, exact = PolicyFile(path), PolicyFile(policy_path)
+    golden = [np.asarray(row, np.float32) for row in robot.contract.golden_inputs]
+    difference = max(float(np.abs(robot.act(row) - exact.act(row)).max()) for row in golden)
+    measured = result.figures["int8_max_abs_diff"]
+    assert 1e-4 < difference <= measured + 1e-6
+    # Actions of this policy reach beyond 4 and spread by 0.4.
+    assert measured < 0.3
+    assert result.figures["onnx_max_abs_diff"] <= MAX_ABS_DIFF and "with 8-bit weights within" in str(result)
+    written = path.stat().st_mtime_ns
+    assert export(shipped_checkpoint("unitree_g1"), stage.path, path, int8=True) == result
+    assert path.stat().st_mtime_ns == written
+    assert "int8_max_abs_diff" not in export(shipped_checkpoint("unitree_g1"), stage.path, path).figures
