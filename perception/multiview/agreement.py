@@ -46,6 +46,11 @@ class Agreement:
         contradicted = self.conflict / max(self.agree + self.conflict, 1e-9)
         return min(self.agree, ENOUGH) / (2 * ENOUGH) - CONFLICT_WEIGHT * contradicted + 0.5 * self.person
 
+    @property
+    def promise(self) -> float:
+        """The same before a guess is refined: it may be off by a cell, and is contradicted the more for it."""
+        return min(self.agree, ENOUGH) / (2 * ENOUGH) - 2.0 * self.conflict + 0.5 * self.person
+
 
 def agreement(a: Sketch, b: Sketch, T_a_b: np.ndarray, offset_s: float, *, width_s: float = 0.08) -> Agreement:
     """Return how well b fits to a.

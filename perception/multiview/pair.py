@@ -29,6 +29,8 @@ class PairConfig:
     """The refinement of each guess before it is judged."""
     scene_guesses: int = 16
     """Guesses of the relative pose from the static scenes."""
+    refined_guesses: int = 6
+    """Guesses, the most promising ones, that are refined."""
     min_score: float = 0.15
     """Score below which two cameras share nothing."""
     min_margin: float = 0.1
@@ -89,6 +91,8 @@ def place_pair(
     guesses = scene_candidates(a, b, config.scene_guesses)
     guess = person_guess(a.path, b.path, timing.offset_s, config.clock.width_s)
     guesses = guesses if guess is None else [guess, *guesses]
+    promise = [agreement(a, b, T, timing.offset_s).promise for T in guesses]
+    guesses = [guesses[place] for place in np.argsort(promise)[::-1][: config.refined_guesses]]
     judged: list[tuple[Agreement, np.ndarray]] = []
     for start in guesses:
         T = _refined(a, b, start, timing, config.coarse)
