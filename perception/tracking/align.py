@@ -14,10 +14,12 @@ DEPTH_SIGMA = 0.002
 """Inverse depth that two frames of a structured-light camera differ by, coarse, 1/m."""
 RANGE_SIGMA_M = 0.003
 """Depth that they differ by at any distance, m."""
-GRAY_SIGMA = 0.12
+GRAY_SIGMA = 0.25
 """Brightness that they differ by, of 1; large, as many cameras' colour is not registered to their depth."""
 MOVING_WINDOW = 13
 """Side of the neighbourhoods that are held still or moving as a whole, coarse pixels."""
+FAR_SHARE = 0.7
+"""Share of the points, the farthest, that are tried alone."""
 CELL = 16
 """Side of the cells that slopes are averaged over to tell shape from noise, coarse pixels."""
 
@@ -226,22 +228,19 @@ def align(
         stages: Coarse to fine.
     """
     T_key_world = np.linalg.inv(T_world_key)
-    pose = guess.copy()
-    still = source
-    for number, stage in enumerate(stages):
-        if number and number == len(stages) - 1:
-            moving = moving_points(residuals(source, T_key_world @ pose, maps, camera), source, camera)
-            still = source.only(~moving)
-        points = still.points[:: stage.stride]
-        for _ in range(stage.iterations):
-            relative = T_key_world @ pose
-            found = residuals(still, relative, maps, camera, stage.stride)
-            H, b = normal_equations(found, stage.spread_m, relative, points)
-            H[np.diag_indices(6)] += 1e-6 * np.trace(H) + 1.0
-            step = -np.linalg.solve(H, b)
-            pose = pose @ step_matrix(step)
-            if np.linalg.norm(step[:3]) < 2e-4 and np.linalg.norm(step[3:]) < 2e-4:
-                break
+    best, pose = -1, guess
+    # Near things weigh most and may be what moves: what is far is tried alone too, and the better fit counts.
+    depth = source.points[:, 2]
+    for part in (source, source.only(depth > np.quantile(depth, 1 - FAR_SHARE))):
+        tried = _descend(part, T_key_world, maps, camera, guess, stages[:-1])
+        found = residuals(source, T_key_world @ tried, maps, camera)
+        still = source.only(~moving_points(found, source, camera))
+        tried = _descend(still, T_key_world, maps, camera, tried, stages[-1:])
+        found = residuals(source, T_key_world @ tried, maps, camera)
+        # A count, not a share: what slides out of sight is no better fit.
+        fit = int((found.inside & (np.abs(found.depth) < DEPTH_SIGMA)).sum())
+        if fit > best:
+            best, pose = fit, tried
     pose[:3, :3] = fix_rotation(pose[:3, :3])
     relative = T_key_world @ pose
     found = residuals(source, relative, maps, camera)
@@ -249,6 +248,30 @@ def align(
     agree = agreeing(found).sum(axis=1) / np.maximum(compared, 1)
     deviation = _deviation(found, relative, source, camera)
     return Alignment(pose, agree, compared / max(len(source.points), 1), deviation, found)
+
+
+def _descend(
+    source: Source,
+    T_key_world: np.ndarray,
+    maps: np.ndarray,
+    camera: CoarseCamera,
+    guess: np.ndarray,
+    stages: tuple[Stage, ...],
+) -> np.ndarray:
+    """Return the pose (4, 4) after the stages' Gauss-Newton steps."""
+    pose = guess.copy()
+    for stage in stages:
+        points = source.points[:: stage.stride]
+        for _ in range(stage.iterations):
+            relative = T_key_world @ pose
+            found = residuals(source, relative, maps, camera, stage.stride)
+            H, b = normal_equations(found, stage.spread_m, relative, points)
+            H[np.diag_indices(6)] += 1e-6 * np.trace(H) + 1.0
+            step = -np.linalg.solve(H, b)
+            pose = pose @ step_matrix(step)
+            if np.linalg.norm(step[:3]) < 2e-4 and np.linalg.norm(step[3:]) < 2e-4:
+                break
+    return pose
 
 
 def moving_points(found: Residuals, source: Source, camera: CoarseCamera) -> np.ndarray:
