@@ -33,6 +33,7 @@ from perception.fit import FitConfig, FittedBody, fit_body
 from perception.keypoints.file import Keypoints
 from perception.keypoints.term import KeypointConfig, ReprojectionTerm, check_cameras, read_keypoints
 from perception.multiview.place import PlaceConfig, PlacedViews, place_views
+from perception.scene_parts import PartsConfig, like_somebody, scene_parts
 from perception.segment import PersonPoints, SegmentConfig, find_person
 from perception.static_scene import SceneConfig, StaticScene, reconstruct_scene, without_remains
 from perception.tracking.tracker import TrackingConfig, track_cameras
@@ -60,6 +61,8 @@ class ReconstructConfig:
     """Several cameras in one world and on one clock."""
     scene: SceneConfig = field(default_factory=SceneConfig)
     """The static scene."""
+    parts: PartsConfig = field(default_factory=PartsConfig)
+    """The scene's planes and objects."""
     segment: SegmentConfig = field(default_factory=SegmentConfig)
     """The person's points."""
     fit: FitConfig = field(default_factory=FitConfig)
@@ -96,7 +99,7 @@ def reconstruct(recording: Path, out: Path, config: ReconstructConfig | None = N
     Args:
         recording: The recording (.mcap). Recorded camera poses are kept, their world is Z up. Cameras without poses are
             tracked, and brought into one world and onto one clock.
-        out: Folder to write scene.ply, cameras.npz, human.npz and reconstruction.json into.
+        out: Folder to write scene.ply, scene_parts.json and .npz, cameras.npz, human.npz and reconstruction.json into.
         config: Settings.
 
     Raises:
@@ -138,6 +141,15 @@ def reconstruct(recording: Path, out: Path, config: ReconstructConfig | None = N
         figures |= found | {"single_view_share": float((person.views < 2).mean())}
         if len(views) == 1:
             warnings.append("one camera only: what it does not see of the person is guessed, accuracy is lower")
+    parts = scene_parts(scene, config.parts)
+    clock.lap("parts_s")
+    figures |= {"planes": float(len(parts.planes)), "objects": float(len(parts.objects))}
+    if motion is None:
+        warnings += [
+            f"something of a person's size and shape, {thing.bottom_m + 2 * thing.half[2]:.1f} m high, stands at "
+            f"({thing.centre[0]:.1f}, {thing.centre[1]:.1f}) all the time: if it is somebody, let them walk away once"
+            for thing in like_somebody(parts)
+        ]
     for warning in warnings:
         console.print(f"warning: {warning}")
     figures |= clock.laps | {"triangles": float(len(scene.triangles)), "seconds": sum(clock.laps.values())}
@@ -145,6 +157,7 @@ def reconstruct(recording: Path, out: Path, config: ReconstructConfig | None = N
     figures["frames_per_s"] = max(len(view.times_ns) for view in loaded) / figures["seconds"]
     with atomic_dir(out) as folder:
         scene.save(str(folder / SCENE_FILE))
+        parts.save(folder)
         _save_cameras(folder / CAMERAS_FILE, placed)
         if motion is not None:
             motion.save(folder / HUMAN_FILE)
