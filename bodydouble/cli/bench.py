@@ -33,7 +33,10 @@ def _perception(argv: list[str]) -> int:
         """Results to write; parts measured before are kept, fusion.json and person_depth.json beside it are taken in.
         benchmarks/results/perception.json, or with --quick in the work folder."""
         work: Path = Path("runs/bench/perception")
-        """Folder for recordings and reconstructions; what is finished there is not made again."""
+        """Folder for recordings and reconstructions; what is finished there is not made again. A reconstruction is
+        known by its recording and settings, not by the program's text: --again after changes to it."""
+        again: bool = False
+        """Make finished reconstructions of clips again; recordings are kept."""
         quick: bool = False
         """Measure two clips of four seconds, in a minute or two."""
         memory: bool = False
@@ -62,7 +65,8 @@ def _perception(argv: list[str]) -> int:
         part = {"command": command, "figures": measure_real(options.real, work)}
         results = merge_results(out, command, real=part)
     else:
-        run = quick(work) if options.quick else SyntheticRun(work, options.clips, options.variants)
+        run = SyntheticRun(work, options.clips, options.variants, again=options.again)
+        run = quick(work, again=options.again) if options.quick else run
         table, failed = run_synthetic(run)
         seeds = [clip_config(name).seed for name in run.clips]
         results = merge_results(out, command, seeds=seeds, table=table, failed=failed)

@@ -39,7 +39,7 @@ def peak_rss_gb() -> float:
 
 def measure(task: Task) -> None:
     """Reconstruct, unless it is done already, and write what was measured."""
-    before = _measured(task)
+    before = _measured(task) if task.out.is_dir() else None
     done = reconstruct(task.recording, task.out)
     now = read_json(task.out / MANIFEST_FILE)["provenance"]["inputs_hash"]
     # A reconstruction that was there already took its memory in an earlier process.

@@ -31,6 +31,7 @@ def write_picture(results: dict[str, Any], path: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
     clips: Table = results["clips"]
     names = list(clips)
@@ -45,6 +46,10 @@ def write_picture(results: dict[str, Any], path: Path) -> None:
         axis.tick_params(axis="y", labelsize=8)
     # A single measure may be far beyond the others.
     axes[0, 0].set_yscale("log")
+    axes[0, 0].set_ylim(top=350)
+    axes[0, 0].yaxis.set_major_locator(FixedLocator([5, 10, 20, 50, 100, 200]))
+    axes[0, 0].yaxis.set_major_formatter(ScalarFormatter())
+    axes[0, 0].yaxis.set_minor_locator(NullLocator())
     for value, name in ((PAPER_MM["dual"], "dual"), (PAPER_MM["single"], "single")):
         axes[0, 0].axhline(value, color="grey", linewidth=0.8, linestyle=":")
         axes[0, 0].text(len(names) - 0.5, value, f"paper {name}*", fontsize=7, ha="right", va="bottom", color="grey")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -36,6 +37,8 @@ class SyntheticRun:
     """Each clip is cut here, s."""
     size: tuple[int, int] = (640, 480)
     """Width and height of the images, pixels."""
+    again: bool = False
+    """Whether finished reconstructions are made again; recordings are kept."""
 
 
 Table = dict[str, dict[str, dict[str, float]]]
@@ -70,6 +73,8 @@ def run_synthetic(run: SyntheticRun) -> tuple[Table, dict[str, str]]:
         for name in run.variants:
             recorded = variant_folder(folder, name)
             measures = folder / f"{name}.json"
+            if run.again and (folder / name).is_dir():
+                shutil.rmtree(folder / name)
             run_child(recorded / RECORDING_FILE, folder / name, measures, recorded / TRUTH_FILE)
             found = read_json(measures)
             if "error" in found:
@@ -132,6 +137,6 @@ class Progress:
         )
 
 
-def quick(work: Path) -> SyntheticRun:
+def quick(work: Path, *, again: bool = False) -> SyntheticRun:
     """Return a short run: two clips of four seconds."""
-    return SyntheticRun(work=work, clips=QUICK_CLIPS, seconds=QUICK_SECONDS)
+    return SyntheticRun(work=work, clips=QUICK_CLIPS, seconds=QUICK_SECONDS, again=again)

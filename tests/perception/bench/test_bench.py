@@ -218,6 +218,16 @@ def test_every_variant_of_every_clip_is_measured_on_its_recording(pretended, tmp
         run_synthetic(SyntheticRun(tmp_path, variants=("triple",)))
 
 
+def test_finished_reconstructions_are_made_again_on_request(pretended, tmp_path):
+    run = SyntheticRun(tmp_path, clips=("reach",), variants=("single",))
+    run_synthetic(run)
+    (tmp_path / "reach" / "single").mkdir()
+    run_synthetic(run)
+    assert (tmp_path / "reach" / "single").is_dir()
+    run_synthetic(dataclasses.replace(run, again=True))
+    assert not (tmp_path / "reach" / "single").exists() and (tmp_path / "reach" / "recording").is_dir()
+
+
 def test_the_command_writes_what_was_measured_and_says_what_failed(pretended, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run_module, "QUICK_CLIPS", ("reach",))
     assert main(["bench", "perception", "--quick", "--work", str(tmp_path)]) == 1
