@@ -74,3 +74,14 @@ def test_works_in_float32_on_a_cpu() -> None:
     # Equal singular values come out equal: a multiple of the matrix, to float32's precision.
     ratio = first / matrix
     assert (ratio - ratio.mean()).abs().median() < 1e-5
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: only there are the products in bfloat16")
+@pytest.mark.parametrize("method", ["newton_schulz", "polar_express"])
+def test_works_in_bfloat16_on_a_gpu(method: Method) -> None:
+    """Eight bits of mantissa, so the result differs from the CPU's by about one in a hundred."""
+    matrix = with_singular_values(torch.logspace(0, -1, 32, dtype=torch.float64), 64, 32)
+    found = orthogonalise(matrix.cuda(), method)
+    assert found.is_cuda and found.dtype == torch.float32
+    assert torch.equal(found, found.bfloat16().float())
+    assert (found.cpu() - orthogonalise(matrix, method)).abs().max() < 0.03
