@@ -29,7 +29,9 @@ class SketchConfig:
     voxel_m: float = 0.04
     """Voxel of the static scene, m."""
     scene_stride_s: float = 0.4
-    """Time between the frames that the static scene is made from, s."""
+    """Time between the frames that the static scene is made from, s; less in short recordings."""
+    scene_frames: int = 60
+    """Frames that the static scene is made from at least, if there are as many."""
     person_fps: float = 15.0
     """Frames per second in which the person is looked for, Hz."""
     columns: int = 160
@@ -40,7 +42,7 @@ class SketchConfig:
     """Farthest depth that is used, m."""
     min_points: int = 120
     """Points below which a frame shows nobody."""
-    min_moved: float = 0.5
+    min_moved: float = 0.15
     """Share of a frame's points whose place must have been free at other times; else it shows furniture."""
     points: int = 500
     """Points that the joint network is given."""
@@ -77,14 +79,15 @@ def sketch_view(view: View, config: SketchConfig, origin_ns: int = 0) -> Sketch:
     Raises:
         InputError: There is no colour, the depth is not that of a room, or no surface was seen often enough.
     """
+    stride_s = min(config.scene_stride_s, float(view.times_ns[-1] - view.times_ns[0]) * 1e-9 / config.scene_frames)
     scene_config = SceneConfig(
         voxel_m=config.voxel_m,
-        stride_s=config.scene_stride_s,
+        stride_s=stride_s,
         max_depth_m=config.max_depth_m,
         vote_cell_m=config.voxel_m,
         vertex_cell_m=config.voxel_m,
     )
-    thin = dataclasses.replace(view, color=_thinned(view, config.scene_stride_s))
+    thin = dataclasses.replace(view, color=_thinned(view, stride_s))
     scene = reconstruct_scene([thin], scene_config)
     mesh = o3d.geometry.TriangleMesh(
         o3d.utility.Vector3dVector(scene.vertices), o3d.utility.Vector3iVector(scene.triangles.astype(np.int32))
