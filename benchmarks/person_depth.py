@@ -30,7 +30,7 @@ BODY_RESIDUAL_M = 0.05
 """Median distance of an image's points to the body above which there is no body to speak of, m."""
 PICTURED = ("a24_s1_t1", "a27_s3_t1", "a26_s2_t1", "a1_s2_t1")
 """Sequences in the picture, each at its beginning and its middle."""
-_COLOR = np.array([0.42, 0.60, 0.78])
+_COLOR = np.array([0.55, 0.72, 0.90])
 
 
 def main() -> None:
@@ -124,25 +124,24 @@ def _posed(fit: SegmentedFit, frame: int) -> np.ndarray:
 
 
 def draw(bodies: list[np.ndarray], path: Path) -> None:
-    """Write a picture of bodies side by side; no recorded image is in it."""
+    """Write a picture of bodies side by side, facing us; no recorded image is in it."""
     spacing = 0.95
-    width = spacing * len(bodies)
+    middle = 0.5 * spacing * (len(bodies) - 1)
     floor = Surface(
-        np.array([[-1.2, -1.0, 0], [1.2, -1.0, 0], [1.2, width, 0], [-1.2, width, 0]]),
+        np.array([[-1.5, -1.0, 0], [1.5, -1.0, 0], [1.5, 2 * middle + 1, 0], [-1.5, 2 * middle + 1, 0]]),
         np.array([[0, 1, 2], [0, 2, 3]]),
         np.array([0.86, 0.86, 0.84]),
     )
     faces = whole_body().faces
     assert faces is not None
+    # The camera looked along x: turned round, the bodies face along x and are seen from there.
+    about = np.array([-1.0, -1.0, 1.0])
     surfaces = [
-        Surface(vertices + np.array([0.0, spacing * (len(bodies) - 1 - place), 0.0]), faces, _COLOR)
+        Surface(vertices * about + np.array([0.0, spacing * place, 0.0]), faces, _COLOR)
         for place, vertices in enumerate(bodies)
     ]
-    middle = 0.5 * spacing * (len(bodies) - 1)
-    image = picture(
-        [floor, *surfaces], eye=np.array([-5.5, middle - 1.5, 1.9]), target=np.array([0.0, middle, 0.85]),
-        size=(1400, 460), fov=0.42,
-    )  # fmt: skip
+    eye, target = np.array([9.0, middle, 2.6]), np.array([0.0, middle, 0.8])
+    image = picture([floor, *surfaces], eye=eye, target=target, size=(1400, 420), fov=0.26)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(path, optimize=True)
 
