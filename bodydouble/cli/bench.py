@@ -75,6 +75,7 @@ def _perception(argv: list[str]) -> int:
     if options.page is not None:
         picture = options.picture or Path("docs/images/bench_perception.png")
         write_page(results, options.page, f"images/{picture.name}")
-    print_results(results, Console())
+    # The table of the clips is wider than the width that is taken where there is no terminal.
+    print_results(results, Console(width=max(150, Console().width)))
     print(f"results: {out}")
     return 1 if failed else 0

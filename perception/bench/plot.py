@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from perception.bench.run import Table
+from perception.bench.report import in_order
 from perception.bench.summary import PAPER_MM
 
 _COLOURS = {"single": "#b0603c", "dual": "#2f5d8a", "dual_calibrated": "#8fb3d1"}
@@ -33,7 +33,7 @@ def write_picture(results: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot as plt
     from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
-    clips: Table = results["clips"]
+    clips = in_order(results)
     names = list(clips)
     figure, axes = plt.subplots(2, 2, figsize=(11, 6.2), dpi=90)
     for axis, (measure, title, bound) in zip(axes.flat, _PANELS, strict=True):

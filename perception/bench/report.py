@@ -6,15 +6,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 
 from bodydouble.artifacts import machine_info, read_json, versions, write_json
+from perception.bench.clips import CLIPS
 from perception.bench.run import Table
-from perception.bench.summary import CLIP_FIGURES, OTHER_FIGURES, PAPER_MM, summarise
+from perception.bench.summary import CLIP_FIGURES, OTHER_FIGURES, PAPER_MM, STAGES, summarise
+from perception.bench.variants import VARIANTS
 
 COLUMNS = (
-    ("wmpjpe100_mm", "W-MPJPE 100 mm", "{:.1f}"),
+    ("wmpjpe100_mm", "W 100 mm", "{:.1f}"),
     ("wampjpe100_mm", "WA 100 mm", "{:.1f}"),
     ("wmpjpe500_mm", "W 500 mm", "{:.1f}"),
     ("wampjpe500_mm", "WA 500 mm", "{:.1f}"),
@@ -100,9 +103,14 @@ def _others(folder: Path) -> dict[str, Any]:
 
 def print_results(results: dict[str, Any], console: Console) -> None:
     """Print every clip and variant, the figures beside what is asked for, and the frames per second by stage."""
-    clips: Table = results.get("clips", {})
+    clips = in_order(results)
     if clips:
-        table = RichTable("clip", "recorded", *(title for _, title, _ in COLUMNS), caption=CAPTION)
+        table = RichTable(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=CAPTION)
+        for title in ("clip", "recorded"):
+            table.add_column(title, no_wrap=True)
+        for _, title, _ in COLUMNS:
+            # A title's unit goes below it, so that all columns have room.
+            table.add_column("\n".join(title.rsplit(" ", 1)), justify="right", no_wrap=True)
         for clip, variants in clips.items():
             for index, (variant, found) in enumerate(variants.items()):
                 table.add_row(clip if index == 0 else "", variant, *shown(found))
@@ -110,13 +118,27 @@ def print_results(results: dict[str, Any], console: Console) -> None:
     console.print(figure_table(results))
     for what, error in results.get("failed", {}).items():
         console.print(f"failed: {what}: {error}", markup=False)
-    for stage, fps in results.get("stage_fps", {}).items():
-        console.print(f"{stage}: {fps:.1f} time steps/s, both cameras", highlight=False)
+    for stage, fps in stage_rows(results):
+        console.print(f"{stage}: {fps} time steps/s, both cameras", highlight=False)
+
+
+def in_order(results: dict[str, Any]) -> Table:
+    """Return the tables of the clips in the benchmark's order, which a JSON file does not keep."""
+    found: Table = results.get("clips", {})
+    return {
+        clip: {name: found[clip][name] for name in VARIANTS if name in found[clip]} for clip in CLIPS if clip in found
+    }
 
 
 def shown(found: dict[str, float]) -> list[str]:
     """Return a row's cells, in COLUMNS' order."""
     return [form.format(found[name]) if name in found else "-" for name, _, form in COLUMNS]
+
+
+def stage_rows(results: dict[str, Any]) -> list[list[str]]:
+    """Return rows of stage and time steps per second."""
+    fps = results.get("stage_fps", {})
+    return [[stage, f"{fps[stage]:.1f}"] for stage in STAGES if stage in fps]
 
 
 def figure_rows(results: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
@@ -128,7 +150,7 @@ def figure_rows(results: dict[str, Any]) -> list[tuple[str, str, str, str, str]]
             continue
         asked = "" if figure.bound is None else f"{'>=' if figure.at_least else '<='} {figure.bound:g}"
         if value is None:
-            rows.append((figure.name, "not measured", asked, "", ""))
+            rows.append((figure.name, "not measured", asked, "?", ""))
             continue
         lacking = results["lacking"].get(figure.name, [])
         verdict = "" if figure.bound is None else "yes" if figure.holds(value) and not lacking else "NO"
@@ -155,11 +177,11 @@ def write_page(results: dict[str, Any], path: Path, picture: str) -> None:
         path: The page.
         picture: Address of the picture, seen from the page.
     """
-    clips: Table = results.get("clips", {})
+    clips = in_order(results)
     head = ["clip", "recorded", *(title for _, title, _ in COLUMNS)]
     rows = [[clip, variant, *shown(found)] for clip, variants in clips.items() for variant, found in variants.items()]
     figures = [["figure", "measured", "asked", "reached", "worst clip"], *map(list, figure_rows(results))]
-    stages = [["stage", "time steps/s"], *([name, f"{fps:.1f}"] for name, fps in results["stage_fps"].items())]
+    stages = [["stage", "time steps/s"], *stage_rows(results)]
     text = _PAGE.format(
         caption=CAPTION,
         picture=picture,
@@ -203,9 +225,9 @@ Time steps per second of each stage, mean over the clips, `dual`; a time step ha
 
 ## How it is measured
 
-- W-MPJPE aligns the first two frames of each chunk of 100 (500) frames by a similarity, WA-MPJPE the whole chunk; clips
-  are shorter than 500 frames, so the long chunk is the whole clip. Root error is absolute, RTE is after a rigid
-  alignment of the root's path, in percent of its length.
+- W-MPJPE ("W") aligns the first two frames of each chunk of 100 (500) frames by a similarity, WA-MPJPE ("WA") the whole
+  chunk; clips are shorter than 500 frames, so the long chunk is the whole clip. Root error is absolute, RTE is after a
+  rigid alignment of the root's path, in percent of its length.
 - Where poses are unknown, the found world differs from the true one by a rigid motion. It is taken from the cameras
   alone: their positions and the points 1 m along their axes are aligned, for the paths are too short to tell the turn
   from positions. The person is never aligned. Root error and the scene's measures come after this.

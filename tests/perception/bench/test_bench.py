@@ -13,6 +13,8 @@ from bodydouble.cli import main
 from bodydouble.errors import InputError
 from bodydouble.recording import RecordingReader
 from perception.bench import child as child_module
+from perception.bench import memory as memory_module
+from perception.bench import real as real_module
 from perception.bench import run as run_module
 from perception.bench.clips import CLIPS, clip_config
 from perception.bench.memory import play_forth_and_back
@@ -24,6 +26,7 @@ from perception.bench.variants import VARIANTS, Variant, stamped, write_variant
 from perception.reconstruct import Reconstruction
 from perception.synthetic.generate import SyntheticConfig, generate
 from perception.synthetic.motions import MotionConfig, Segment
+from perception.tracking.evaluate import TrackingFigures
 
 TINY = SyntheticConfig(
     width=64,
@@ -236,6 +239,30 @@ def test_the_command_writes_what_was_measured_and_says_what_failed(pretended, tm
     shown = capsys.readouterr().out
     assert "failed: reach dual_calibrated: nobody there" in shown and "72.9" in shown
     assert main(["bench"]) == 2
+
+
+def test_memory_is_measured_on_a_long_recording_without_poses(pretended, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory_module, "clip_config", run_module.clip_config)
+    monkeypatch.setattr(memory_module, "run_child", run_module.run_child)
+    figures = memory_module.measure_memory(tmp_path, seconds=1.5)
+    ((long, truth),) = pretended
+    with RecordingReader(long) as reader:
+        assert reader.cameras == ("camera_1", "camera_2") and "/tf" not in reader.topics
+        count = sum(reader.frame_count(camera) for camera in reader.cameras)
+        assert 1.2 < (reader.end_ns - reader.start_ns) * 1e-9 <= 1.5
+    assert truth is None and figures["memory_frames"] == count
+    assert figures["peak_rss_gb"] == 1.5 and figures["memory_reconstruct_fps"] == 4.0
+
+
+def test_a_real_recording_is_tracked_and_compared_with_its_poses(recorded, tmp_path, monkeypatch):
+    found = {"camera_1": TrackingFigures(0.01, 0.0), "camera_2": TrackingFigures(0.03, 0.1)}
+    monkeypatch.setattr(real_module, "tracking_error", lambda recording: found)
+    figures = real_module.measure_real(recorded / "recording.mcap", tmp_path)
+    assert figures["kitchen_ate_m"] == 0.03 and figures["kitchen_lost"] == 0.1
+    with RecordingReader(recorded / "recording.mcap") as reader:
+        assert figures["kitchen_frames"] == sum(reader.frame_count(camera) for camera in reader.cameras)
+    with pytest.raises(InputError, match="nowhere"):
+        real_module.measure_real(tmp_path / "nowhere", tmp_path)
 
 
 def test_a_reconstruction_that_fails_says_why_from_its_own_process(tmp_path):
