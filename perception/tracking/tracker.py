@@ -38,7 +38,7 @@ class TrackingConfig:
     """Share of the compared points that must lie on the keyframes' surfaces; below, the camera is lost."""
     min_compared: float = 0.15
     """Share of a frame's points that must be comparable with a keyframe."""
-    max_deviation_m: float = 0.015
+    max_deviation_m: float = 0.010
     """Largest standard deviation of the position, m; above, what is seen does not hold the camera in place."""
     key_overlap: float = 0.88
     """Share of a frame's points that the best keyframe sees, below which the frame becomes a keyframe."""
@@ -48,6 +48,8 @@ class TrackingConfig:
     """Share of the compared points that must agree for a place to be recognised after the camera was lost."""
     recognise_compared: float = 0.4
     """Share of the points that must be comparable for that."""
+    recognise_deviation_m: float = 0.007
+    """Largest standard deviation of the position for that, m: a plain wall looks like any other."""
     recognise_tries: int = 5
     """Keyframes that a lost frame is compared with."""
     max_gap_s: float = 0.3
@@ -267,7 +269,7 @@ class _Tracker:
             if (
                 found.agree[0] >= config.recognise_agree
                 and found.compared[0] >= config.recognise_compared
-                and found.deviation_m <= config.max_deviation_m
+                and found.deviation_m <= config.recognise_deviation_m
             ):
                 good.append(found)
         if not good:
