@@ -36,8 +36,8 @@ class SegmentConfig:
     """Points kept per frame, of all cameras together."""
     max_depth_m: float = 5.0
     """Farthest depth that is used, m."""
-    min_moved: float = 0.7
-    """Share of the points whose place must have been free at other times, in the median frame."""
+    min_moved: float = 0.5
+    """Share of the points whose place must have been free at other times, in the median frame; a frame needs half."""
     min_length_m: float = 1.0
     """Extent along the longest axis that a person reaches at some time, m."""
     min_thickness_m: float = 0.03
@@ -98,18 +98,20 @@ def find_person(
     )
     tracker = Tracker(config.fps, config.cell_m, config.min_points, config.points_per_frame, config.seed)
     warnings = _follow(tracker, views, scene, times, config)
-    tracks = [track for track in tracker.tracks if track.sightings]
-    tracks.sort(key=lambda track: -track.total)
+    tracks = sorted((track for track in tracker.tracks if track.sightings), key=lambda track: -track.total)
     people, refused = [], []
     for track in tracks:
         fault = _no_person(track, config)
-        free = _free_share(track, views, scene_config) if fault is None else np.zeros(0)
-        if fault is None and np.median(free) >= config.min_moved:
-            people.append(_without_furniture(track, free))
+        if fault is None:
+            track = _without_furniture(track, views, config, scene_config)
+            fault = None if track.sightings else "it stands where it is all the time"
+        if fault is None:
+            people.append(track)
         else:
-            refused.append(fault or "it stands where it is all the time")
+            refused.append(fault)
     if not people:
         return PersonSearch(None, (*warnings, _nobody(refused)))
+    people.sort(key=lambda track: -track.total)
     chain = _chain(people, config.fps)
     if len(chain.sightings) < config.min_seen_s * config.fps:
         seconds = len(chain.sightings) / config.fps
@@ -182,13 +184,15 @@ def _free_share(track: Track, views: Sequence[View], config: SceneConfig) -> np.
     return seen_free(points.reshape(-1, 3), views, config).reshape(len(points), -1).mean(axis=1)
 
 
-def _without_furniture(track: Track, free: np.ndarray) -> Track:
-    """Return a person's track without the times at which little is seen, and that was never away.
+def _without_furniture(track: Track, views: Sequence[View], config: SegmentConfig, scene_config: SceneConfig) -> Track:
+    """Return a track without the times at which it was never away; empty where too little is left.
 
-    When somebody leaves, furniture that the mesh lacks and that stands there would go on as the person.
+    Where somebody leaves or comes, furniture that the mesh lacks and that stands there may be in the same track.
     """
-    count = np.array([sighting.count for sighting in track.sightings.values()])
-    kept = (free >= 0.3) | (count >= 0.5 * np.median(count))
+    free = _free_share(track, views, scene_config)
+    kept = free >= 0.5 * config.min_moved
+    if kept.sum() < min(0.2, config.min_seen_s) * config.fps or np.median(free[kept]) < config.min_moved:
+        return Track()
     sightings = zip(track.sightings.items(), kept, strict=True)
     return Track({step: sighting for (step, sighting), keep in sightings if keep})
 
