@@ -32,7 +32,7 @@ BENCH := $(BIN)/bodydouble bench perception
 
 bench-perception: setup
 	test ! -d $(KITCHEN) || $(BENCH) --real $(KITCHEN)
-	test ! -d $(KITCHEN) || $(BIN)/python benchmarks/fusion.py runs/bench/perception/real/recording.mcap
+	test ! -d $(KITCHEN) || $(BIN)/python -m benchmarks.fusion runs/bench/perception/real/recording.mcap
 	test ! -d $(DATA)/person_depth_utd_mhad || $(BIN)/python -m benchmarks.person_depth --data $(DATA)
 	$(BENCH) --memory
 	$(BENCH) --page docs/benchmarks_perception.md --picture docs/images/bench_perception.png

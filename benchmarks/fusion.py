@@ -1,6 +1,6 @@
 """Frames per second of static fusion on two cores, beside raw Open3D, on a recording of a still room.
 
-    python benchmarks/fusion.py RECORDING.mcap
+    python -m benchmarks.fusion RECORDING.mcap
 
 Ours and the peer take turns on the same frames, which lie in memory. Every run integrates and extracts the mesh.
 The peer is Open3D's VoxelBlockGrid as its documentation uses it: float32 depth in metres, blocks of 16 voxels, every
@@ -114,7 +114,7 @@ def main() -> None:
         "machine": machine_info(),
         "versions": versions() | {"open3d": o3d.__version__},
         "seeds": [0],
-        "command": f"python benchmarks/fusion.py {options.recording.name} --runs {options.runs}",
+        "command": f"python -m benchmarks.fusion {options.recording.name} --runs {options.runs}",
         "note": "wall time, interleaved; the F-scores are ours against Open3D's surface of all frames",
         "figures": figures,
         "runs": runs,

@@ -237,3 +237,20 @@ def test_a_pushed_chair_is_not_part_of_who_pushes_it():
     assert len(tracks) == 2
     tall = max(tracks, key=lambda track: track.typical("length_m"))
     assert np.abs([s.middle[0] - p for s, p in zip(tall.sightings.values(), x, strict=True)]).max() < 0.12
+
+
+@pytest.mark.slow
+def test_lost_frames_and_a_person_who_is_away_without_poses(tmp_path):
+    """Nothing is known of the camera, a fifth of the frames is lost: tracked, rebuilt, and the gap marked and told."""
+    walk = MotionConfig(segments=(Segment("walk", 2.5, 1.6), Segment("walk", 2.0, 0.5)), start_xy=(-0.8, 0.0))
+    faults = {"dropped": 0.2, "poses": False, "away_s": (1.4, 2.2), "cameras": 1, "motion": walk}
+    recording = recorded(tmp_path, max_seconds=4.0, fps=15.0, width=160, height=120, **faults)
+    config = dataclasses.replace(CONFIG, segment=dataclasses.replace(SEGMENT, fps=15.0))
+    result = reconstruct(recording, tmp_path / "out", config)
+    motion = HumanMotion.load(tmp_path / "out" / HUMAN_FILE)
+    seconds = motion.times_ns * 1e-9
+    assert not motion.seen[(seconds > 1.45) & (seconds < 2.15)].any()
+    assert motion.seen[seconds < 1.3].mean() > 0.6 and motion.seen[seconds > 2.4].mean() > 0.6
+    assert seconds[-1] > 3.5
+    assert any("frames are missing" in line for line in result.warnings)
+    assert any("not seen in" in line and "1.4 to 2.1 s" in line for line in result.warnings)
