@@ -151,6 +151,37 @@ def _follow(clip: Clip, keys: np.ndarray, guess: InitialPose, config: FitConfig)
         better = found[2] < cost[lost]
         at = torch.as_tensor(lost)[better]
         pose[at], root[at], cost[at] = (value[better] for value in found)
+    return _without_leaps(clip, keys, guess.shape, pose, root, cost, config)
+
+
+def _without_leaps(
+    clip: Clip,
+    keys: np.ndarray,
+    shape: torch.Tensor,
+    pose: torch.Tensor,
+    root: torch.Tensor,
+    cost: torch.Tensor,
+    config: FitConfig,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Begin again between the frames beside where one key frame leaps away from both, and keep what fits about as well.
+
+    A limb on the wrong side may lie on points nearly as well as the right one; that it comes and goes tells.
+    """
+    if len(keys) < 3:
+        return pose, root
+    beside = torch.where((pose[:-2] * pose[2:]).sum(-1, keepdim=True) < 0, -1.0, 1.0) * pose[2:]
+    middle = torch.nn.functional.normalize(pose[:-2] + beside, dim=-1)
+    place = 0.5 * (root[:-2] + root[2:])
+    body = clip.skin.body
+    own = body.forward(pose[1:-1], root[1:-1], shape, with_vertices=False).joint_pos
+    away = (own - body.forward(middle, place, shape, with_vertices=False).joint_pos).norm(dim=-1).amax(dim=1)
+    odd = np.flatnonzero((away > config.leap_m).numpy())
+    if len(odd) == 0:
+        return pose, root
+    found = _settle(clip, keys[odd + 1], middle[odd], place[odd], shape, config)
+    better = found[2] < config.lost * cost[odd + 1]
+    at = torch.as_tensor(odd + 1)[better]
+    pose[at], root[at] = found[0][better], found[1][better]
     return pose, root
 
 

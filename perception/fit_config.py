@@ -19,6 +19,8 @@ class FitConfig:
     """Steps per frame of the first pass."""
     lost: float = 1.3
     """Cost, in units of the key frame's beside, above which a key frame begins again from that one."""
+    leap_m: float = 0.25
+    """Distance of a joint from the middle of the key frames beside above which a key frame is odd, m."""
     coarse_hz: float = 10.0
     """Rate of the second pass' frames, which finds the shape, Hz."""
     coarse_iterations: int = 14

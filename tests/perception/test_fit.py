@@ -24,6 +24,7 @@ from perception.synthetic.acting import DEFAULT_SHAPE, act
 from perception.synthetic.motions import MotionConfig, Segment
 from perception.synthetic.room import Mesh, box, merge
 
+_LEG = ("_hip", "_knee", "_ankle", "_toe")
 FPS = 15.0
 EYES = np.array([[2.2, -0.6, 1.4], [0.9, 2.1, 1.5]])
 FAST = FitConfig(vertices=300, points=300, coarse_hz=7.5, coarse_iterations=8, iterations=5)
@@ -245,3 +246,17 @@ def test_skin_in_free_space_is_pulled_back_and_hidden_skin_is_not_pulled():
     seen = torch.ones(1, dtype=torch.bool)
     add_free_space(equations, Motions(state), skin, state, moved, found, floating, FitConfig(), seen)
     assert float(equations.solve_frames(0.02)[0, 0]) < -0.01
+
+
+def test_a_key_frame_with_a_limb_gone_astray_is_begun_again(walker):
+    keys, first = guess(walker)
+    pose = first.pose.clone()
+    # Both legs are exchanged: each lies on the other one's points.
+    legs = [[i for i, name in enumerate(JOINT_NAMES[:22]) if name.startswith(side) and name[len(side) :] in _LEG]
+            for side in ("left", "right")]  # fmt: skip
+    at = len(keys) // 2
+    turned = torch.tensor([0.0, 0.0, 0.0, 1.0])
+    pose[at, 0] = turned
+    pose[at, legs[0] + legs[1]] = pose[at, legs[1] + legs[0]]
+    body = fit_body(seen_by(walker, EYES), 0.0, FAST, initial=(keys, dataclasses.replace(first, pose=pose)))
+    assert joint_error(body, walker).max(axis=1)[keys[at]] < 0.1
