@@ -127,7 +127,7 @@ def test_forearms_keep_off_the_legs_in_a_deep_squat(g1: RobotSpec):
     assert retarget_clip(human, g1).metrics["self_contact_mm"] < 2.0
 
 
-PER_FRAME = ("times_ns", "joint_pos", "joint_quat", "contact", "contact_pos", "pose", "root_pos")
+PER_FRAME = ("times_ns", "joint_pos", "joint_quat", "contact", "contact_pos", "pose", "root_pos", "seen")
 
 
 def test_real_walk_from_a_bvh_file(g1: RobotSpec, data_dir: Path):
