@@ -36,7 +36,7 @@ def _perception(argv: list[str]) -> int:
         """Folder for recordings and reconstructions; what is finished there is not made again. A reconstruction is
         known by its recording and settings, not by the program's text: --again after changes to it."""
         again: bool = False
-        """Make finished reconstructions of clips again; recordings are kept."""
+        """Make finished reconstructions again; recordings are kept."""
         quick: bool = False
         """Measure two clips of four seconds, in a minute or two."""
         memory: bool = False
@@ -59,7 +59,7 @@ def _perception(argv: list[str]) -> int:
     out = options.out or (work / "perception.json" if options.quick else Path("benchmarks/results/perception.json"))
     failed: dict[str, str] = {}
     if options.memory:
-        part = {"command": command, "figures": measure_memory(work)}
+        part = {"command": command, "figures": measure_memory(work, again=options.again)}
         results = merge_results(out, command, memory=part)
     elif options.real is not None:
         part = {"command": command, "figures": measure_real(options.real, work)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,10 +43,12 @@ def measure(task: Task) -> None:
     before = _measured(task) if task.out.is_dir() else None
     done = reconstruct(task.recording, task.out)
     now = read_json(task.out / MANIFEST_FILE)["provenance"]["inputs_hash"]
-    # A reconstruction that was there already took its memory in an earlier process.
+    # A reconstruction that was there already took its memory and its time in an earlier process.
     kept = before is not None and before["inputs_hash"] == now
-    peak = before["figures"]["peak_rss_gb"] if kept and before else peak_rss_gb()
-    figures = dict(done.figures) | {"peak_rss_gb": peak}
+    used = {"peak_rss_gb": peak_rss_gb(), "cpu_s": time.process_time()}
+    if kept and before:
+        used = {name: before["figures"][name] for name in used if name in before["figures"]}
+    figures = dict(done.figures) | used
     if task.truth is not None:
         figures |= evaluate(task.out, task.truth)
     write_json(task.measures, {"figures": figures, "inputs_hash": now, "warnings": list(done.warnings)})

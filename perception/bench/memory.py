@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 from bodydouble.artifacts import atomic_file, inputs_hash, is_current, provenance, read_json, write_json
@@ -20,13 +21,13 @@ SECONDS = 60.0
 """How long the recording gets, s."""
 
 
-def measure_memory(work: Path, seconds: float = SECONDS, size: tuple[int, int] = (640, 480)) -> dict[str, float]:
+def measure_memory(work: Path, seconds: float = SECONDS, *, again: bool = False) -> dict[str, float]:
     """Reconstruct a long recording of two cameras, poses and clocks unknown.
 
     Args:
         work: Folder for recordings and reconstruction.
         seconds: Length of the recording, s.
-        size: Width and height of the images, pixels.
+        again: Reconstruct again where that is finished; recordings are kept.
 
     Returns:
         Figures: peak_rss_gb, and of how many frames and seconds; time steps per second.
@@ -35,12 +36,14 @@ def measure_memory(work: Path, seconds: float = SECONDS, size: tuple[int, int] =
         InputError: The reconstruction failed.
     """
     folder = work / CLIP
-    generate(clip_config(CLIP, size=size), folder / "recording")
+    generate(clip_config(CLIP), folder / "recording")
     write_variant(folder / "recording", VARIANTS["dual"], folder / "dual_recording")
     long = work / "memory" / RECORDING_FILE
     frames = play_forth_and_back(folder / "dual_recording" / RECORDING_FILE, seconds, long)
-    measures = work / "memory" / "measures.json"
-    run_child(long, work / "memory" / "reconstruction", measures)
+    measures, out = work / "memory" / "measures.json", work / "memory" / "reconstruction"
+    if again and out.is_dir():
+        shutil.rmtree(out)
+    run_child(long, out, measures)
     found = read_json(measures)
     if "error" in found:
         raise InputError(f"{long}: {found['error']}")
