@@ -43,8 +43,13 @@ class Agreement:
     @property
     def score(self) -> float:
         """One number: surfaces that coincide, less the share of what both see that is contradicted, and the person."""
+        return self.scene + 0.5 * self.person
+
+    @property
+    def scene(self) -> float:
+        """The score without the person."""
         contradicted = self.conflict / max(self.agree + self.conflict, 1e-9)
-        return min(self.agree, ENOUGH) / (2 * ENOUGH) - CONFLICT_WEIGHT * contradicted + 0.5 * self.person
+        return min(self.agree, ENOUGH) / (2 * ENOUGH) - CONFLICT_WEIGHT * contradicted
 
     @property
     def promise(self) -> float:

@@ -17,6 +17,8 @@ from scipy.optimize import least_squares
 from perception.multiview.paths import JointPath, at_times
 from perception.multiview.yaw import best_yaw, yaw_matrix
 
+STILL_M = 0.01
+"""Motion of a joint that is no more than noise, m."""
 BESIDE_S = 0.2
 """How far beside a peak its fall is measured, s."""
 
@@ -37,7 +39,7 @@ class ClockConfig:
     """Time after which the paths' errors are independent, s."""
     min_gain: float = 8.0
     """Log likelihood that the best offset must gain over no relation at all: chance reaches about 3."""
-    min_margin: float = 4.0
+    min_margin: float = 6.0
     """Log likelihood that it must gain over any offset that is more than `apart_s` away."""
     max_deviation_s: float = 0.12
     """Largest standard deviation of the offset, s, as the correlation's fall beside its peak tells it."""
@@ -56,7 +58,7 @@ class ClockCandidate:
     gain: float
     """Log likelihood over no relation."""
     correlation: float
-    """Correlation of the two motions, -1 to 1."""
+    """Correlation of the two motions, 0 to 1: the one joint's that would gain as much."""
     overlap_s: float
     """Time that both saw the person, s."""
     deviation_s: float = np.inf
@@ -68,8 +70,9 @@ def clock_candidates(
 ) -> list[ClockCandidate]:
     """Return the best offsets, best first, none within `apart_s` of a better one.
 
-    With paths x and y about their means over the overlap of n independent moments, and r = 2 <y, R x> / (|x|^2 +
-    |y|^2), an offset gains -n/2 log(1 - r^2): a long overlap counts more than a short one that fits as well.
+    With a joint's paths x and y about their means over the overlap of n independent moments, and its r = 2 <y, R x> /
+    (|x|^2 + |y|^2), an offset gains the joints' mean of -n/2 log(1 - r^2): a long overlap counts more than a short one
+    that fits as well.
 
     Args:
         first: Joints that the first camera saw.
@@ -141,7 +144,6 @@ def refine_clock(
     x = at_times(first, fine, config.width_s)
     known = np.isfinite(x).all(axis=(1, 2))
     spline = CubicSpline(fine[known], x[known])
-    scale = np.sqrt(np.median(first.scales, axis=0) ** 2 + np.median(second.scales, axis=0) ** 2)
     # Times of the second camera at which both know the person, wherever within 0.2 s the offset ends.
     ask = grid - offset_s
     gap = np.interp(ask, fine, (~known).astype(float), left=1.0, right=1.0)
@@ -149,17 +151,22 @@ def refine_clock(
     used = np.isfinite(y).all(axis=(1, 2)) & ~near_gap
     grid, y = grid[used], y[used]
 
-    def residual(unknown: np.ndarray) -> np.ndarray:
-        turned = spline(grid - unknown[0]) @ yaw_matrix(yaw if fix_yaw else unknown[1]).T
-        apart = y - turned
-        apart -= np.median(apart, axis=0)
-        return (apart / np.maximum(scale, 0.01)[:, None]).ravel()
-
     if len(grid) < 10:
         return offset_s, yaw
-    start = np.array([offset_s]) if fix_yaw else np.array([offset_s, yaw])
-    result = least_squares(residual, start, loss="soft_l1", f_scale=2.0, x_scale=0.01, diff_step=1e-4)
-    found = result.x
+
+    def apart(unknown: np.ndarray) -> np.ndarray:
+        turned = spline(grid - unknown[0]) @ yaw_matrix(yaw if fix_yaw else unknown[1]).T
+        return (y - turned) - np.median(y - turned, axis=0)
+
+    found = np.array([offset_s]) if fix_yaw else np.array([offset_s, yaw])
+    for _ in range(2):
+        # Each joint counts by how well its two paths agree: what one side hides or mixes up counts little.
+        error = np.maximum(1.5 * np.median(np.linalg.norm(apart(found), axis=-1), axis=0), STILL_M)[:, None]
+        result = least_squares(
+            lambda unknown, error: (apart(unknown) / error).ravel(), found, args=(error,), loss="cauchy",
+            x_scale=0.01, diff_step=1e-4,
+        )  # fmt: skip
+        found = result.x
     if abs(found[0] - offset_s) > 0.2:
         return offset_s, yaw
     return float(found[0]), yaw if fix_yaw else float(found[1])
@@ -189,17 +196,22 @@ def _compare(
     if placed:
         mean_x = mean_y = 0.5 * (mean_x + mean_y)
     dx, dy = x - mean_x, y - mean_y
-    moving = np.einsum("tji,tjk,j->ik", dy, dx, weight)
-    turn = 0.0
-    if not placed:
-        # The yaw comes from the moving and the constant part together.
-        shape_x, shape_y = mean_x - weight @ mean_x, mean_y - weight @ mean_y
-        turn = float(best_yaw(moving + len(x) * np.einsum("ji,jk,j->ik", shape_y, shape_x, weight)))
-    energy = np.einsum("tji,tji,j->", dx, dx, weight) + np.einsum("tji,tji,j->", dy, dy, weight)
-    correlation = 2 * float(np.einsum("ik,ik->", moving, yaw_matrix(turn))) / max(float(energy), 1e-12)
-    correlation = float(np.clip(correlation, -1, 1 - 1e-9))
+    moving = np.einsum("tji,tjk->jik", dy, dx)
+    # Each joint has an error of its own: a foot that one side takes for the other must not drown the head.
+    energy = (dx**2).sum(axis=(0, 2)) + (dy**2).sum(axis=(0, 2)) + 2 * len(x) * STILL_M**2
+    turn, joint = 0.0, weight
+    for _ in range(1 if placed else 3):
+        if not placed:
+            # The yaw comes from the moving and the constant part together.
+            shape_x, shape_y = mean_x - joint @ mean_x, mean_y - joint @ mean_y
+            constant = len(x) * np.einsum("ji,jk,j->ik", shape_y, shape_x, joint)
+            turn = float(best_yaw(np.einsum("jik,j->ik", moving, joint) + constant))
+        each = np.clip(2 * np.einsum("jik,ik->j", moving, yaw_matrix(turn)) / energy, 0.0, 1 - 1e-9)
+        joint = weight * (0.01 + each**2)
+        joint = joint / joint.sum()
     moments = overlap_s / config.independent_s
-    gain = -0.5 * float(moments) * float(np.log1p(-(max(correlation, 0.0) ** 2)))
+    gain = -0.5 * float(moments) * float(weight @ np.log1p(-(each**2)))
+    correlation = float(np.sqrt(-np.expm1(-2 * gain / moments)))
     return ClockCandidate(offset, turn, gain, correlation, float(overlap_s))
 
 

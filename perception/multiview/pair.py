@@ -84,31 +84,52 @@ def place_pair(
         known: T_a_b (4, 4) where it is known already.
     """
     timing = _Timing(0.0, keep_clocks, 0.0, 0.0)
-    if not keep_clocks:
-        timing = _timing(a.path, b.path, config.clock, known)
     if known is not None:
+        timing = timing if keep_clocks else _timing(a.path, b.path, config.clock, known)
         return _pair(a, b, known, timing, 1.0, 0.0)
     guesses = scene_candidates(a, b, config.scene_guesses)
+    if not keep_clocks:
+        choice = _choose(a, b, guesses, timing, config, by_scene=True)
+        if choice.score >= config.min_score and choice.margin >= config.min_margin:
+            # The scenes alone tell where the cameras are. Then the place of a path tells the time too: somebody who
+            # turns on the spot is the same at any time, up to a yaw that is known now.
+            timing = _timing(a.path, b.path, config.clock, choice.T_a_b)
+            T = _refined(a, b, choice.T_a_b, timing, config.refine)
+            return _pair(a, b, T, timing, choice.margin, choice.spread_m)
+        timing = _timing(a.path, b.path, config.clock, None)
     guess = person_guess(a.path, b.path, timing.offset_s, config.clock.width_s)
     guesses = guesses if guess is None else [guess, *guesses]
+    choice = _choose(a, b, guesses, timing, config, by_scene=False)
+    T = _refined(a, b, choice.T_a_b, timing, config.refine)
+    return _pair(a, b, T, timing, choice.margin, choice.spread_m)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The best of several guesses."""
+
+    T_a_b: np.ndarray
+    score: float
+    margin: float
+    spread_m: float
+
+
+def _choose(
+    a: Sketch, b: Sketch, guesses: Sequence[np.ndarray], timing: _Timing, config: PairConfig, *, by_scene: bool
+) -> _Choice:
+    """Return the best guess, refined a little, judged by the scenes alone or by the person too."""
     promise = [agreement(a, b, T, timing.offset_s).promise for T in guesses]
-    guesses = [guesses[place] for place in np.argsort(promise)[::-1][: config.refined_guesses]]
-    judged: list[tuple[Agreement, np.ndarray]] = []
-    for start in guesses:
-        T = _refined(a, b, start, timing, config.coarse)
-        judged.append((agreement(a, b, T, timing.offset_s), T))
+    judged: list[tuple[float, float, np.ndarray]] = []
+    for place in np.argsort(promise)[::-1][: config.refined_guesses]:
+        T = _refined(a, b, guesses[place], timing, config.coarse)
+        fit = agreement(a, b, T, timing.offset_s)
+        judged.append((fit.scene if by_scene else fit.score, fit.agree, T))
     # Of poses that are contradicted equally little, the one with more surfaces that coincide.
-    judged.sort(key=lambda one: (-round(one[0].score, 2), -one[0].agree))
-    best, T_best = judged[0]
-    others = [other.score for other, T in judged[1:] if _apart(T, T_best, b)]
-    margin = best.score - max(others, default=0.0)
-    rivals = [T for other, T in judged[1:] if other.score > best.score - config.min_margin]
-    spread = max((_shift(T, T_best, b) for T in rivals if not _apart(T, T_best, b)), default=0.0)
-    if not timing.known and margin >= config.min_margin and best.score >= config.min_score:
-        # The scenes tell where the cameras are: then a path's place tells the time too, not only its shape.
-        again = _timing(a.path, b.path, config.clock, T_best)
-        timing = again if again.known else timing
-    return _pair(a, b, _refined(a, b, T_best, timing, config.refine), timing, margin, spread)
+    judged.sort(key=lambda one: (-round(one[0], 2), -one[1]))
+    best, _, T_best = judged[0]
+    margin = best - max((score for score, _, T in judged[1:] if _apart(T, T_best, b)), default=0.0)
+    near = [T for score, _, T in judged[1:] if score > best - config.min_margin and not _apart(T, T_best, b)]
+    return _Choice(T_best, best, margin, max((_shift(T, T_best, b) for T in near), default=0.0))
 
 
 @dataclass(frozen=True)
