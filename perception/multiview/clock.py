@@ -17,6 +17,8 @@ from scipy.optimize import least_squares
 from perception.multiview.paths import JointPath, at_times
 from perception.multiview.yaw import best_yaw, yaw_matrix
 
+NETWORK_M = 0.08
+"""Constant difference of a joint seen from two sides that the joint network explains, m."""
 STILL_M = 0.01
 """Motion of a joint that is no more than noise, m."""
 BESIDE_S = 0.2
@@ -193,12 +195,13 @@ def _compare(
         return None
     x, y = x[both], y[both]
     mean_x, mean_y = x.mean(axis=0), y.mean(axis=0)
-    if placed:
-        mean_x = mean_y = 0.5 * (mean_x + mean_y)
+    # Places that are known to be one may differ by what the joint network errs, and no more.
+    beyond = np.maximum(np.linalg.norm(mean_y - mean_x, axis=1) - NETWORK_M, 0.0) if placed else np.zeros(len(weight))
+    apart = 0.5 * len(x) * beyond**2
     dx, dy = x - mean_x, y - mean_y
     moving = np.einsum("tji,tjk->jik", dy, dx)
     # Each joint has an error of its own: a foot that one side takes for the other must not drown the head.
-    energy = (dx**2).sum(axis=(0, 2)) + (dy**2).sum(axis=(0, 2)) + 2 * len(x) * STILL_M**2
+    energy = (dx**2).sum(axis=(0, 2)) + (dy**2).sum(axis=(0, 2)) + 2 * len(x) * STILL_M**2 + apart
     turn, joint = 0.0, weight
     for _ in range(1 if placed else 3):
         if not placed:
@@ -206,7 +209,7 @@ def _compare(
             shape_x, shape_y = mean_x - joint @ mean_x, mean_y - joint @ mean_y
             constant = len(x) * np.einsum("ji,jk,j->ik", shape_y, shape_x, joint)
             turn = float(best_yaw(np.einsum("jik,j->ik", moving, joint) + constant))
-        each = np.clip(2 * np.einsum("jik,ik->j", moving, yaw_matrix(turn)) / energy, 0.0, 1 - 1e-9)
+        each = np.clip((2 * np.einsum("jik,ik->j", moving, yaw_matrix(turn)) - apart) / energy, 0.0, 1 - 1e-9)
         joint = weight * (0.01 + each**2)
         joint = joint / joint.sum()
     moments = overlap_s / config.independent_s
