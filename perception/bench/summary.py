@@ -58,7 +58,7 @@ OTHER_FIGURES = (
     Figure("person_joint_median_mm", "", "", 80.0),
 )
 """Figures that are not."""
-STAGES = ("read", "track", "place", "scene", "segment", "fit")
+STAGES = ("read", "track", "place", "scene", "segment", "fit", "parts")
 """Stages of a reconstruction whose frames per second are printed."""
 
 
