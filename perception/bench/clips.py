@@ -15,19 +15,22 @@ from perception.synthetic.room import STEP_HEIGHT, RoomConfig, layout
 
 MOTIONS: dict[str, tuple[Segment, ...]] = {
     "walk": (Segment("stand", 0.8), Segment("walk", 5.0, 1.3), Segment("stand", 0.8)),
-    "turn": (Segment("stand", 0.6), Segment("turn", 6.6, 3.1), Segment("stand", 0.6)),
+    "turn": (
+        Segment("stand", 0.5), Segment("walk", 1.9, 0.5), Segment("turn", 3.7, 1.7), Segment("walk", 1.9, 0.5),
+        Segment("stand", 0.4),
+    ),
     "sit": (Segment("stand", 0.8), Segment("sit", 2.2), Segment("stand", 1.0), Segment("look", 2.0)),
     "stand_up": (
         Segment("stand", 0.4), Segment("sit", 1.8), Segment("stand", 1.0), Segment("stand_up", 2.0),
         Segment("walk", 2.0, 0.5), Segment("stand", 0.5),
     ),
     "reach": (
-        Segment("stand", 0.8), Segment("reach", 2.6, 1.0, "right"), Segment("reach", 2.6, 0.9, "both"),
-        Segment("stand", 0.6),
+        Segment("stand", 0.5), Segment("walk", 2.0, 0.6), Segment("reach", 2.4, 1.0, "right"),
+        Segment("reach", 2.3, 0.9, "both"), Segment("stand", 0.4),
     ),
     "pick_up": (
-        Segment("stand", 0.8), Segment("pick_up", 2.8, 1.0, "right"), Segment("pick_up", 2.6, 0.8, "both"),
-        Segment("stand", 0.6),
+        Segment("stand", 0.5), Segment("walk", 2.0, 0.6), Segment("pick_up", 2.6, 1.0, "right"),
+        Segment("pick_up", 2.4, 0.8, "both"), Segment("stand", 0.4),
     ),
     "climb": (
         Segment("stand", 0.7), Segment("climb", 2.8, STEP_HEIGHT), Segment("stand", 0.9),
@@ -35,7 +38,8 @@ MOTIONS: dict[str, tuple[Segment, ...]] = {
     ),
     "lie": (Segment("stand", 0.7), Segment("lie", 4.2), Segment("stand", 1.8)),
 }  # fmt: skip
-"""What the person does in each clip."""
+"""What the person does in each clip. In every one the place where it ends was free at some time: a person who never
+leaves a place cannot be told from furniture there."""
 SHAPES: dict[str, tuple[float, float, float, float, float]] = {
     "walk": (0.5, 0.5, 0.5, 0.5, 0.5),
     "turn": (0.8, 0.6, 0.5, 0.6, 0.5),
@@ -50,7 +54,7 @@ SHAPES: dict[str, tuple[float, float, float, float, float]] = {
 CLIPS = tuple(MOTIONS)
 """Names of the clips."""
 _STARTS = {
-    "walk": (-0.75, 0.0), "turn": (0.0, 0.1), "reach": (-0.2, 0.0), "pick_up": (-0.2, 0.1), "lie": (0.45, 0.0)
+    "walk": (-0.75, 0.0), "turn": (-0.4, 0.3), "reach": (-0.75, -0.2), "pick_up": (-0.75, 0.0), "lie": (0.45, 0.0)
 }  # fmt: skip
 """Where the person starts in clips that need no furniture, m."""
 _HEADINGS = {"turn": -1.2, "reach": 0.4, "pick_up": 0.2}
