@@ -32,9 +32,10 @@ from perception.contacts import ContactConfig, skin_contacts
 from perception.fit import FitConfig, FittedBody, fit_body
 from perception.keypoints.file import Keypoints
 from perception.keypoints.term import KeypointConfig, ReprojectionTerm, check_cameras, read_keypoints
-from perception.multiview.place import PlaceConfig, PlacedViews, place_views
+from perception.multiview.body_clock import body_clocks
+from perception.multiview.place import PlaceConfig, PlacedViews, place_views, retimed
 from perception.scene_parts import PartsConfig, like_somebody, scene_parts
-from perception.segment import PersonPoints, SegmentConfig, find_person
+from perception.segment import PersonPoints, PersonSearch, SegmentConfig, find_person
 from perception.static_scene import SceneConfig, StaticScene, reconstruct_scene, without_remains
 from perception.tracking.tracker import TrackingConfig, track_cameras
 from perception.views import View, load_views
@@ -45,6 +46,10 @@ MANIFEST_FILE = "reconstruction.json"
 """Figures, warnings, provenance."""
 SCENE_FILE = "scene.ply"
 """The static scene."""
+CLOCK_ROUNDS = 3
+"""Times that the clocks are set by the body at most."""
+CLOCK_LEFT_S = 0.004
+"""Offset of a clock that is not worth another round, s."""
 HUMAN_FILE = "human.npz"
 """The person's motion, where there is a person."""
 CAMERAS_FILE = "cameras.npz"
@@ -129,9 +134,13 @@ def reconstruct(recording: Path, out: Path, config: ReconstructConfig | None = N
     scene = reconstruct_scene(views, config.scene)
     clock.lap("scene_s")
     search = find_person(views, scene, config.segment, config.scene)
+    clock.lap("segment_s")
+    if _clocks_are_free(loaded, placed, config) and search.person is not None:
+        placed, search = _timed_by_body(placed, search, scene, config)
+        views = placed.views
+        clock.lap("clocks_s")
     person = search.person
     warnings += search.warnings
-    clock.lap("segment_s")
     figures: dict[str, float] = {"cameras": float(len(views))} | placed.figures
     motion = None
     if person is not None:
@@ -196,6 +205,34 @@ def _placed(loaded: Sequence[View], config: ReconstructConfig, clock: _Clock) ->
     placed = place_views([tracked.get(view.name, view) for view in loaded], config.place, common=posed)
     clock.lap("place_s")
     return placed, [*warnings, *placed.warnings]
+
+
+def _clocks_are_free(loaded: Sequence[View], placed: PlacedViews, config: ReconstructConfig) -> bool:
+    """Return whether the offsets between the cameras' clocks were to be found."""
+    if len(placed.views) < 2 or config.place.synchronise == "never":
+        return False
+    unposed = any(not np.isfinite(view.T_world_camera).any() for view in loaded)
+    return unposed or config.place.synchronise == "always"
+
+
+def _timed_by_body(
+    placed: PlacedViews, search: PersonSearch, scene: StaticScene, config: ReconstructConfig
+) -> tuple[PlacedViews, PersonSearch]:
+    """Return the cameras and the person with the clocks set by a coarse fit of the body, until little is left."""
+    floor_z = find_floor(SceneMesh(scene.vertices, scene.triangles, scene.colors)).height_m
+    coarse = dataclasses.replace(config.fit, iterations=0)
+    figures = dict(placed.figures)
+    for _ in range(CLOCK_ROUNDS):
+        if search.person is None:
+            break
+        found = body_clocks(fit_body(search.person, floor_z, coarse), search.person, placed.views)
+        figures["clock_deviation_ms"] = 1000 * float(np.nanmax(found.deviation_s, initial=0.0))
+        change = found.change_s()
+        if np.abs(change).max() < CLOCK_LEFT_S:
+            break
+        placed = retimed(placed, change)
+        search = find_person(placed.views, scene, config.segment, config.scene)
+    return dataclasses.replace(placed, figures=figures), search
 
 
 def _keypoints(recording: Path, loaded: Sequence[View], config: ReconstructConfig) -> list[Keypoints]:

@@ -83,6 +83,16 @@ def place_views(
     return PlacedViews(tuple(placed), clock, (*warnings, *found.warnings), found.figures)
 
 
+def retimed(placed: PlacedViews, ahead_s: np.ndarray) -> PlacedViews:
+    """Return the cameras with what each clock was found to be ahead by (C,), s, taken off its times."""
+    views, offsets = [], dict(placed.clock_offset_ns)
+    for view, seconds in zip(placed.views, ahead_s, strict=True):
+        change_ns = round(1e9 * float(seconds))
+        views.append(dataclasses.replace(view, times_ns=view.times_ns - change_ns))
+        offsets[view.name] += change_ns
+    return dataclasses.replace(placed, views=tuple(views), clock_offset_ns=offsets)
+
+
 @dataclass(frozen=True)
 class Relation:
     """How cameras are related. V cameras."""
