@@ -10,7 +10,8 @@ import torch
 
 from bodydouble.errors import InputError
 from bodydouble.frames import quat_mul, quat_normalize, quat_rotate, quat_to_matrix
-from perception.body.anny_data import BONE_NAMES, BONE_PARENTS, SHAPE_NAMES, AnnyData, load_anny_data
+from perception.body.anny_data import BONE_NAMES, BONE_PARENTS, SHAPE_NAMES, load_anny_data
+from perception.body.skin_samples import largest_part, sample_by_area
 
 POINT_NAMES = ("left_hand", "right_hand", "left_heel", "right_heel", "left_ball", "right_ball", "head_top")
 """Points fixed to bones: middle knuckles, soles under heel and ball of the foot, crown."""
@@ -66,6 +67,8 @@ class AnnyBody:
     world and `root_pos` is the pelvis joint's world position. Skinning is linear blend skinning.
 
     Attributes:
+        name: Name of the body model, as HumanMotion holds it.
+        shape_spread: How far people differ from the average in a shape parameter, one standard deviation.
         bone_names: Names of the 22 bones.
         joint_names: Names of the 22 joints and 7 points.
         shape_names: Names of the five shape parameters, each in [0, 1]; 0.5 is the average.
@@ -73,6 +76,8 @@ class AnnyBody:
         weights: Skinning weights (V, 22).
     """
 
+    name = "anny"
+    shape_spread = 0.2
     bone_names = BONE_NAMES
     bone_parents = BONE_PARENTS
     joint_names = JOINT_NAMES
@@ -96,7 +101,7 @@ class AnnyBody:
         """Return the body; the very first call on a machine takes about a minute (see `load_anny_data`)."""
         data = load_anny_data()
         vertices = len(data.weights)
-        picks = _point_vertices(data)
+        picks = point_vertices(data.mean[:vertices], data.mean[vertices:], data.weights)
         order = np.concatenate([np.arange(vertices + len(BONE_NAMES) + 2), picks])
 
         def tensor(array: np.ndarray) -> torch.Tensor:
@@ -109,6 +114,21 @@ class AnnyBody:
             tensor(data.weights),
             data.faces,
         )
+
+    @property
+    def shape_mean(self) -> torch.Tensor:
+        """Average shape (5,)."""
+        return torch.full((len(SHAPE_NAMES),), 0.5, dtype=self.dtype, device=self.device)
+
+    @property
+    def shape_low(self) -> torch.Tensor:
+        """Lowest shape parameters (5,) that a fit may reach: within the model's range, whose ends are flat."""
+        return torch.full_like(self.shape_mean, 0.05)
+
+    @property
+    def shape_high(self) -> torch.Tensor:
+        """Highest shape parameters (5,) that a fit may reach."""
+        return torch.full_like(self.shape_mean, 0.95)
 
     @property
     def num_vertices(self) -> int:
@@ -188,7 +208,7 @@ class AnnyBody:
             assert shape is not None
             rest = self.rest(shape)
         heads = rest.joint_pos[..., : len(BONE_NAMES), :].expand(len(pose), -1, -1)
-        quats, positions = self._kinematics(quat_normalize(pose), root_pos, heads)
+        quats, positions = bone_kinematics(quat_normalize(pose), root_pos, heads)
         point_quats = quats[:, self._point_bones]
         offsets = rest.joint_pos[..., len(BONE_NAMES) :, :] - rest.joint_pos[..., self._point_bones, :]
         points = positions[:, self._point_bones] + quat_rotate(point_quats, offsets.expand(len(pose), -1, -1))
@@ -200,54 +220,51 @@ class AnnyBody:
             vertices = (blend[..., :3] * rest.vertices[..., None, :]).sum(-1) + blend[..., 3]
         return BodyState(vertices, torch.cat([positions, points], dim=1), torch.cat([quats, point_quats], dim=1))
 
-    @staticmethod
-    def _kinematics(
-        pose: torch.Tensor, root_pos: torch.Tensor, heads: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return world orientations (B, 22, 4) and joint positions (B, 22, 3), level by level from the pelvis."""
-        quats: list[torch.Tensor] = [pose[:, 0]] * len(BONE_NAMES)
-        positions: list[torch.Tensor] = [root_pos] * len(BONE_NAMES)
-        for bones, parents in _levels():
-            parent_quat = torch.stack([quats[p] for p in parents], dim=1)
-            parent_pos = torch.stack([positions[p] for p in parents], dim=1)
-            quat = quat_mul(parent_quat, pose[:, list(bones)])
-            pos = parent_pos + quat_rotate(parent_quat, heads[:, list(bones)] - heads[:, list(parents)])
-            for i, bone in enumerate(bones):
-                quats[bone], positions[bone] = quat[:, i], pos[:, i]
-        return torch.stack(quats, dim=1), torch.stack(positions, dim=1)
-
     def sample_vertices(self, count: int, seed: int = 0) -> np.ndarray:
         """Return sorted indices (count,) of outer-skin vertices, drawn by the area around them, without repeats."""
         if self.faces is None:
             raise InputError("a subset of the body has no faces to sample from; sample the whole body")
-        outer = self.outer_vertices()
-        if not 0 < count <= len(outer):
-            raise InputError(f"cannot sample {count} of the body's {len(outer)} outer vertices")
-        corner = self._mean[: self.num_vertices].double().cpu().numpy()[self.faces]
-        area = np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1)
-        share = np.zeros(self.num_vertices)
-        np.add.at(share, self.faces, area[:, None])
-        share = share[outer] / share[outer].sum()
-        return np.sort(np.random.default_rng(seed).choice(outer, count, replace=False, p=share))
+        corners = self._mean[: self.num_vertices].double().cpu().numpy()
+        return sample_by_area(corners, self.faces, self.outer_vertices(), count, seed)
 
     def outer_vertices(self) -> np.ndarray:
         """Return indices of the skin: the mesh's largest connected part, without eyes, teeth and tongue."""
         if self.faces is None:
             raise InputError("a subset of the body has no faces; ask the whole body")
-        from scipy.sparse import coo_matrix
-        from scipy.sparse.csgraph import connected_components
-
-        edges = np.concatenate([self.faces[:, [0, 1]], self.faces[:, [1, 2]]])
-        graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(self.num_vertices,) * 2)
-        _, label = connected_components(graph, directed=False)
-        return np.flatnonzero(label == np.bincount(label).argmax())
+        return largest_part(self.faces, self.num_vertices)
 
 
-def _point_vertices(data: AnnyData) -> np.ndarray:
-    """Return the vertices that carry heels, balls of the feet and crown, in POINT_NAMES' order."""
-    vertices = data.mean[: len(data.weights)]
-    joints = data.mean[len(data.weights) :]
-    owner = data.weights.argmax(axis=1)
+def bone_kinematics(
+    pose: torch.Tensor, root_pos: torch.Tensor, heads: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return world orientations (B, 22, 4) and joint positions (B, 22, 3), level by level from the pelvis.
+
+    Args:
+        pose: Local bone rotations (B, 22, 4), wxyz, of unit length.
+        root_pos: Pelvis joint (B, 3), world, m.
+        heads: Joints in the rest pose (B, 22, 3), m.
+    """
+    quats: list[torch.Tensor] = [pose[:, 0]] * len(BONE_NAMES)
+    positions: list[torch.Tensor] = [root_pos] * len(BONE_NAMES)
+    for bones, parents in _levels():
+        parent_quat = torch.stack([quats[p] for p in parents], dim=1)
+        parent_pos = torch.stack([positions[p] for p in parents], dim=1)
+        quat = quat_mul(parent_quat, pose[:, list(bones)])
+        pos = parent_pos + quat_rotate(parent_quat, heads[:, list(bones)] - heads[:, list(parents)])
+        for i, bone in enumerate(bones):
+            quats[bone], positions[bone] = quat[:, i], pos[:, i]
+    return torch.stack(quats, dim=1), torch.stack(positions, dim=1)
+
+
+def point_vertices(vertices: np.ndarray, joints: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the vertices that carry heels, balls of the feet and crown, in POINT_NAMES' order.
+
+    Args:
+        vertices: Vertices (V, 3) in the rest pose, z up, facing +x.
+        joints: Joints there (22, 3), or more behind these.
+        weights: Skinning weights (V, 22).
+    """
+    owner = weights.argmax(axis=1)
     picks = []
     for bone, behind in (("ankle", True), ("toe", False)):
         for side in ("left", "right"):
