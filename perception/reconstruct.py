@@ -35,7 +35,7 @@ from perception.keypoints.term import KeypointConfig, ReprojectionTerm, check_ca
 from perception.multiview.body_clock import body_clocks
 from perception.multiview.place import PlaceConfig, PlacedViews, place_views, retimed
 from perception.scene_parts import PartsConfig, like_somebody, scene_parts
-from perception.segment import PersonPoints, PersonSearch, SegmentConfig, find_person
+from perception.segment import KnownBody, PersonPoints, PersonSearch, SegmentConfig, find_person
 from perception.static_scene import SceneConfig, StaticScene, reconstruct_scene, without_remains
 from perception.tracking.tracker import TrackingConfig, track_cameras
 from perception.views import View, load_views
@@ -46,8 +46,8 @@ MANIFEST_FILE = "reconstruction.json"
 """Figures, warnings, provenance."""
 SCENE_FILE = "scene.ply"
 """The static scene."""
-CLOCK_ROUNDS = 3
-"""Times that the clocks are set by the body at most."""
+ROUNDS = 3
+"""Times that the person is looked for again with a coarse fit of the body at most."""
 CLOCK_LEFT_S = 0.004
 """Offset of a clock that is not worth another round, s."""
 HUMAN_FILE = "human.npz"
@@ -133,12 +133,9 @@ def reconstruct(recording: Path, out: Path, config: ReconstructConfig | None = N
     warnings += ended_cameras(views)
     scene = reconstruct_scene(views, config.scene)
     clock.lap("scene_s")
-    search = find_person(views, scene, config.segment, config.scene)
+    placed, scene, search = _found(placed, scene, config, _clocks_are_free(loaded, placed, config))
+    views = placed.views
     clock.lap("segment_s")
-    if _clocks_are_free(loaded, placed, config) and search.person is not None:
-        placed, search = _timed_by_body(placed, search, scene, config)
-        views = placed.views
-        clock.lap("clocks_s")
     person = search.person
     warnings += search.warnings
     figures: dict[str, float] = {"cameras": float(len(views))} | placed.figures
@@ -215,24 +212,41 @@ def _clocks_are_free(loaded: Sequence[View], placed: PlacedViews, config: Recons
     return unposed or config.place.synchronise == "always"
 
 
-def _timed_by_body(
-    placed: PlacedViews, search: PersonSearch, scene: StaticScene, config: ReconstructConfig
-) -> tuple[PlacedViews, PersonSearch]:
-    """Return the cameras and the person with the clocks set by a coarse fit of the body, until little is left."""
-    floor_z = find_floor(SceneMesh(scene.vertices, scene.triangles, scene.colors)).height_m
-    coarse = dataclasses.replace(config.fit, iterations=0)
+def _found(
+    placed: PlacedViews, scene: StaticScene, config: ReconstructConfig, clocks_are_free: bool
+) -> tuple[PlacedViews, StaticScene, PersonSearch]:
+    """Return the cameras, the scene and the person, who is looked for again once a coarse fit of the body is known.
+
+    Then what the person left in the scene is gone, and what is left between the clocks.
+    """
+    search = find_person(placed.views, scene, config.segment, config.scene)
     figures = dict(placed.figures)
-    for _ in range(CLOCK_ROUNDS):
-        if search.person is None:
+    for number in range(ROUNDS):
+        person = search.person
+        if person is None:
             break
-        found = body_clocks(fit_body(search.person, floor_z, coarse), search.person, placed.views)
-        figures["clock_deviation_ms"] = 1000 * float(np.nanmax(found.deviation_s, initial=0.0))
-        change = found.change_s()
-        if np.abs(change).max() < CLOCK_LEFT_S:
+        floor_z = _floor_z(scene)
+        body = fit_body(person, floor_z, dataclasses.replace(config.fit, iterations=0))
+        change = np.zeros(len(placed.views))
+        if clocks_are_free:
+            clocks = body_clocks(body, person, placed.views)
+            figures["clock_deviation_ms"] = 1000 * float(np.nanmax(clocks.deviation_s, initial=0.0))
+            change = clocks.change_s()
+        late = np.abs(change).max() >= CLOCK_LEFT_S
+        if number > 0 and not late:
             break
-        placed = retimed(placed, change)
-        search = find_person(placed.views, scene, config.segment, config.scene)
-    return dataclasses.replace(placed, figures=figures), search
+        placed = retimed(placed, change) if late else placed
+        cleaned = without_remains(scene, placed.views, *_skin_points(body, person.times_ns), floor_z, config.scene)
+        known = KnownBody(person.times_ns, body.joint_pos)
+        again = find_person(placed.views, cleaned, config.segment, config.scene, known)
+        if again.person is None:
+            break
+        scene, search = cleaned, PersonSearch(again.person, tuple(dict.fromkeys((*search.warnings, *again.warnings))))
+    return dataclasses.replace(placed, figures=figures), scene, search
+
+
+def _floor_z(scene: StaticScene) -> float:
+    return find_floor(SceneMesh(scene.vertices, scene.triangles, scene.colors)).height_m
 
 
 def _keypoints(recording: Path, loaded: Sequence[View], config: ReconstructConfig) -> list[Keypoints]:
@@ -262,13 +276,10 @@ def _person(
     config: ReconstructConfig,
     terms: Sequence[FitTerm] = (),
 ) -> tuple[HumanMotion, StaticScene, dict[str, float]]:
-    floor_z = find_floor(SceneMesh(scene.vertices, scene.triangles, scene.colors)).height_m
-
-    def clean(body_points: np.ndarray) -> StaticScene:
-        return without_remains(scene, views, body_points, config.scene)
-
-    body: FittedBody = fit_body(person, floor_z, config.fit, scene=clean, views=views, terms=terms)
-    scene = clean(_skin_points(body))
+    floor_z = _floor_z(scene)
+    cleaned = scene
+    body: FittedBody = fit_body(person, floor_z, config.fit, scene=lambda _: cleaned, views=views, terms=terms)
+    scene = without_remains(scene, views, *_skin_points(body, person.times_ns), floor_z, config.scene)
     fps = config.segment.fps
     contacts = skin_contacts(
         body.pose, body.root_pos, body.shape, fps, scene, floor_z, config.contacts, tracked=person.count > 0
@@ -300,17 +311,17 @@ def _person(
 
 
 @torch.no_grad()
-def _skin_points(body: FittedBody) -> np.ndarray:
-    """Return points (N, 3) on the fitted body at about a hundred times, world, m."""
+def _skin_points(body: FittedBody, times_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return about a hundred times (N,), ns, and points on the fitted body then (N, V, 3), world, m."""
     whole = AnnyBody.load()
     skin = whole.subset(whole.sample_vertices(1500))
-    times = slice(None, None, max(1, len(body.pose) // 100))
+    some = slice(None, None, max(1, len(body.pose) // 100))
     pose, root, shape = (
-        torch.as_tensor(x, dtype=skin.dtype) for x in (body.pose[times], body.root_pos[times], body.shape)
+        torch.as_tensor(x, dtype=skin.dtype) for x in (body.pose[some], body.root_pos[some], body.shape)
     )
     vertices = skin.forward(pose, root, shape).vertices
     assert vertices is not None
-    return vertices.reshape(-1, 3).double().numpy()
+    return times_ns[some], vertices.double().numpy()
 
 
 def _save_cameras(path: Path, placed: PlacedViews) -> None:

@@ -50,6 +50,11 @@ class SceneFrames(Sequence[Frame]):
                 raise InputError("the recording has no colour images; the scene needs colour and depth")
         self._places = places
 
+    @property
+    def times_ns(self) -> np.ndarray:
+        """Times of the frames (F,), int64, ns."""
+        return np.array([self._views[number].times_ns[index] for number, index in self._places], dtype=np.int64)
+
     def __len__(self) -> int:
         """Return the number of frames."""
         return len(self._places)

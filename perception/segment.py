@@ -46,6 +46,8 @@ class SegmentConfig:
     """Time below which what is seen is nobody, s."""
     second_share: float = 0.2
     """Share of the person's points from which on somebody else is told of."""
+    known_reach_m: float = 0.35
+    """Distance to a joint within which points are a known person's, m."""
     seed: int = 0
     """Seed of the choice of points."""
 
@@ -76,8 +78,28 @@ class PersonSearch:
     """Why there is nobody, when nobody was seen, who else is there, which frames were left out."""
 
 
+@dataclass(frozen=True)
+class KnownBody:
+    """Where a first, coarse fit has the person. T frames."""
+
+    times_ns: np.ndarray
+    """Times (T,), int64, ns."""
+    joint_pos: np.ndarray
+    """Joints (T, J, 3), world, m."""
+
+    def near(self, points: np.ndarray, time_ns: int, reach_m: float) -> np.ndarray:
+        """Return which points (N, 3), world, m, lie near a joint at the nearest time (N,), bool."""
+        joints = self.joint_pos[np.abs(self.times_ns - time_ns).argmin()]
+        squared = (points**2).sum(axis=1)[:, None] - 2 * points @ joints.T + (joints**2).sum(axis=1)
+        return squared.min(axis=1) < reach_m**2
+
+
 def find_person(
-    views: Sequence[View], scene: StaticScene, config: SegmentConfig, scene_config: SceneConfig
+    views: Sequence[View],
+    scene: StaticScene,
+    config: SegmentConfig,
+    scene_config: SceneConfig,
+    known: KnownBody | None = None,
 ) -> PersonSearch:
     """Return the person's points at each time of the common base, from the first to the last frame with anybody.
 
@@ -90,6 +112,8 @@ def find_person(
         scene: The static scene.
         config: Settings.
         scene_config: Settings of the scene, for the votes on what moves.
+        known: Where the person is, roughly. Only what is near counts then, and it need not have been free at other
+            times: the lap of somebody who sits hides the seat for good.
     """
     start = min(int(view.times_ns[0]) for view in views)
     end = max(int(view.times_ns[-1]) for view in views)
@@ -97,12 +121,12 @@ def find_person(
         np.int64
     )
     tracker = Tracker(config.fps, config.cell_m, config.min_points, config.points_per_frame, config.seed)
-    warnings = _follow(tracker, views, scene, times, config)
+    warnings = _follow(tracker, views, scene, times, config, known)
     tracks = sorted((track for track in tracker.tracks if track.sightings), key=lambda track: -track.total)
     people, refused = [], []
     for track in tracks:
         fault = _no_person(track, config)
-        if fault is None:
+        if fault is None and known is None:
             track = _without_furniture(track, views, config, scene_config)
             fault = None if track.sightings else "it stands where it is all the time"
         if fault is None:
@@ -131,7 +155,12 @@ def person_points(
 
 
 def _follow(
-    tracker: Tracker, views: Sequence[View], scene: StaticScene, times: np.ndarray, config: SegmentConfig
+    tracker: Tracker,
+    views: Sequence[View],
+    scene: StaticScene,
+    times: np.ndarray,
+    config: SegmentConfig,
+    known: KnownBody | None,
 ) -> list[str]:
     """Give the tracker what stands before the scene at each time; return warnings of frames that were left out."""
     finders = [Foreground(view, scene, config.stride, config.margin_m, config.max_depth_m) for view in views]
@@ -146,6 +175,8 @@ def _follow(
             if found is None:
                 wrong.setdefault(view.name, []).append(step)
             else:
+                if known is not None:
+                    found = found[known.near(found, int(times[step]), config.known_reach_m)]
                 points.append(found)
                 cameras.append(number)
         tracker.add(step, points, cameras)

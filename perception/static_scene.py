@@ -23,6 +23,11 @@ from perception.fusion import fuse
 from perception.scene_frames import SceneFrames
 from perception.views import View
 
+REMAINS_GROWTH = 0.002
+"""Growth of the margins of what the person left with the square of the depth, 1/m."""
+BODY_GONE_NS = 500_000_000
+"""Time from the nearest one of the body after which nobody is there, ns."""
+
 
 @dataclass(frozen=True)
 class SceneConfig:
@@ -43,7 +48,15 @@ class SceneConfig:
     vote_margin_m: float = 0.06
     """Distance behind a point at which a reading says that the point is free, m."""
     remains_margin_m: float = 0.015
-    """The same distance for what the person left on the floor, m."""
+    """The same distance for what the person left in the scene, m."""
+    remains_reach_m: float = 0.10
+    """Distance to the body within which mesh may be what the person left, m."""
+    remains_away_m: float = 0.18
+    """Distance to the body from which on the body is elsewhere, m."""
+    remains_sightings: int = 2
+    """Frames that must have seen a surface without the body."""
+    remains_floor_m: float = 0.03
+    """Height below which mesh is the floor, m."""
     vertex_cell_m: float = 0.02
     """Cell whose mesh vertices are judged together, m."""
     min_component_m2: float = 0.02
@@ -105,24 +118,61 @@ def reconstruct_scene(views: Sequence[View], config: SceneConfig) -> StaticScene
     return _prune(vertices, triangles, colors, config.min_component_m2)
 
 
-def without_remains(scene: StaticScene, views: Sequence[View], body: np.ndarray, config: SceneConfig) -> StaticScene:
-    """Return the scene without what the person left in it: shoes on the floor, too low for the votes on what moves.
+def without_remains(
+    scene: StaticScene,
+    views: Sequence[View],
+    times_ns: np.ndarray,
+    body: np.ndarray,
+    floor_z: float,
+    config: SceneConfig,
+) -> StaticScene:
+    """Return the scene without what the person left in it.
 
-    Only mesh that the body came near is judged, and with a margin as small as the depth's noise allows.
+    Only mesh that the body came near is judged: it goes where its place was free at other times, with a margin as small
+    as the depth's noise allows (shoes on the floor), and where nobody saw it as a surface but with the body there
+    (somebody who sits or stands for long). The floor is not judged by the second rule: who stays covers it for good.
 
     Args:
         scene: The scene.
         views: The views.
-        body: Points on the fitted body at all times (N, 3), world, m.
+        times_ns: Times of the body (T,), int64, ns.
+        body: Points on the fitted body at these times (T, N, 3), world, m.
+        floor_z: Height of the floor, world, m.
         config: Settings.
     """
-    near = np.flatnonzero(cKDTree(body).query(scene.vertices, distance_upper_bound=0.08)[0] < 0.08)
+    reach = cKDTree(body.reshape(-1, 3)).query(scene.vertices, distance_upper_bound=config.remains_reach_m)[0]
+    near = np.flatnonzero(np.isfinite(reach))
     frames = SceneFrames(views)[::2]
-    free, seen = sightings(scene.vertices[near], frames, config.remains_margin_m, config.max_depth_m, 0.002)
+    points = scene.vertices[near]
+    free, seen = sightings(points, frames, config.remains_margin_m, config.max_depth_m, REMAINS_GROWTH)
+    left = free > 0.5 * config.moving_share * np.maximum(seen, 1)
+    off_floor = np.flatnonzero(~left & (points[:, 2] > floor_z + config.remains_floor_m))
+    alone = _surface_without_body(points[off_floor], frames, times_ns, body, config)
+    left[off_floor[alone < config.remains_sightings]] = True
     gone = np.zeros(len(scene.vertices), dtype=bool)
-    gone[near[free > 0.5 * config.moving_share * np.maximum(seen, 1)]] = True
+    gone[near[left]] = True
     triangles = scene.triangles[~gone[scene.triangles].any(axis=1)]
     return _prune(scene.vertices, triangles, scene.colors, config.min_component_m2)
+
+
+def _surface_without_body(
+    points: np.ndarray, frames: SceneFrames, times_ns: np.ndarray, body: np.ndarray, config: SceneConfig
+) -> np.ndarray:
+    """Return in how many frames each point (N, 3) was seen as a surface while the body was elsewhere (N,)."""
+    count = np.zeros(len(points), dtype=np.int64)
+    for index, time_ns in enumerate(frames.times_ns):
+        nearest = int(np.abs(times_ns - time_ns).argmin())
+        away = np.arange(len(points))
+        if abs(times_ns[nearest] - time_ns) < BODY_GONE_NS:
+            reach = cKDTree(body[nearest]).query(points, distance_upper_bound=config.remains_away_m)[0]
+            away = np.flatnonzero(np.isinf(reach))
+        # A surface seen aslant has nearer readings beside it: the margin is twice that of free sightings.
+        free, seen = sightings(
+            points[away], frames[index : index + 1], 2 * config.remains_margin_m, config.max_depth_m,
+            2 * REMAINS_GROWTH, quiet=True,
+        )  # fmt: skip
+        count[away] += seen - free
+    return count
 
 
 def seen_free(points: np.ndarray, views: Sequence[View], config: SceneConfig) -> np.ndarray:

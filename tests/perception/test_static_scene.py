@@ -179,8 +179,31 @@ def test_remains_on_the_floor_go_and_only_where_the_body_came():
     views = [view(ROOM, around(eye, 8), name=f"cam{i}") for i, eye in enumerate(EYES)]
     mesh = merge([ROOM, *boards])
     body = np.random.default_rng(0).uniform((-0.6, -0.2, 0.0), (-0.2, 0.2, 0.1), (2000, 3))
-    scene = without_remains(true_scene(mesh), views, body, SceneConfig())
+    scene = without_remains(true_scene(mesh), views, np.zeros(1, np.int64), body[None], 0.0, SceneConfig())
     top = (np.abs(scene.vertices[:, 2] - 0.05) < 1e-6) & (np.abs(scene.vertices[:, 1]) < 0.2)
     left = top & (np.abs(scene.vertices[:, 0] + 0.4) < 0.2)
     right = top & (np.abs(scene.vertices[:, 0] - 0.4) < 0.2)
     assert left.sum() == 0 and right.sum() == 4
+
+
+@pytest.mark.parametrize(("stays", "kept"), [(True, False), (False, True)])
+def test_what_is_seen_only_with_the_body_there_is_the_body(stays: bool, kept: bool):
+    """Somebody like a box of 0.4 x 0.4 x 1.2 m, there all the time; or such a box where somebody was for a while."""
+    solid = box((0.0, 0.0, 0.6), (0.4, 0.4, 1.2), (10, 10, 10))
+    room = merge([ROOM, solid])
+    views = [view(room, around(eye, 8), name=f"cam{i}") for i, eye in enumerate(EYES)]
+    surface = np.random.default_rng(0).uniform((-0.22, -0.22, 0.0), (0.22, 0.22, 1.22), (4000, 3))
+    times = views[0].times_ns[[0, -1]]
+    body = np.stack([surface, surface if stays else surface + np.array([3.0, 0.0, 0.0])])
+    fine = o3d.geometry.TriangleMesh(
+        o3d.utility.Vector3dVector(solid.vertices), o3d.utility.Vector3iVector(solid.triangles)
+    ).subdivide_midpoint(4)
+    whole = true_scene(ROOM)
+    both = StaticScene(
+        np.concatenate([whole.vertices, np.asarray(fine.vertices)]),
+        np.concatenate([whole.triangles, np.asarray(fine.triangles) + len(whole.vertices)]),
+        np.zeros((len(whole.vertices) + len(fine.vertices), 3)),
+    )
+    scene = without_remains(both, views, times, body, 0.0, SceneConfig())
+    inside = (np.abs(scene.vertices[:, :2]) < 0.21).all(axis=1) & (scene.vertices[:, 2] > 0.1)
+    assert inside.any() == kept
