@@ -128,7 +128,7 @@ def reconstruct(recording: Path, out: Path, config: ReconstructConfig | None = N
     check_depth(loaded)
     keypoints = _keypoints(recording, loaded, config)
     clock.lap("read_s")
-    placed, warnings = _placed(loaded, config, clock)
+    placed, warnings = _placed(recording, loaded, config, clock)
     views = placed.views
     warnings += ended_cameras(views)
     scene = reconstruct_scene(views, config.scene)
@@ -188,14 +188,20 @@ class _Clock:
         self.laps[name], self._last = now - self._last, now
 
 
-def _placed(loaded: Sequence[View], config: ReconstructConfig, clock: _Clock) -> tuple[PlacedViews, list[str]]:
+def _placed(
+    recording: Path, loaded: Sequence[View], config: ReconstructConfig, clock: _Clock
+) -> tuple[PlacedViews, list[str]]:
     """Return the cameras in one world and on one clock, and what to say of them."""
     posed = [view.name for view in loaded if np.isfinite(view.T_world_camera).any()]
     unposed = [view for view in loaded if view.name not in posed]
     warnings = lost_frames(loaded)
     tracked = {view.name: without_wrong_poses(view, warnings) for view in loaded if view.name in posed}
     if unposed:
-        for view, trajectory in zip(unposed, track_cameras(unposed, config.track), strict=True):
+        try:
+            trajectories = track_cameras(unposed, config.track)
+        except InputError as error:
+            raise InputError(f"{recording}: camera poses were not recorded and cannot be found: {error}") from None
+        for view, trajectory in zip(unposed, trajectories, strict=True):
             tracked[view.name] = dataclasses.replace(view, T_world_camera=trajectory.T_world_camera)
             warnings += trajectory.warnings
         clock.lap("track_s")
