@@ -12,7 +12,7 @@ feet that stand still and level on it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,7 +62,7 @@ def fit_body(
     floor_z: float,
     config: FitConfig,
     *,
-    scene: Callable[[np.ndarray], StaticScene] | None = None,
+    scene: StaticScene | None = None,
     views: Sequence[View] = (),
     initial: tuple[np.ndarray, InitialPose] | None = None,
     terms: Sequence[FitTerm] = (),
@@ -73,8 +73,8 @@ def fit_body(
         person: The person's points.
         floor_z: Height of the floor, world, m.
         config: Settings.
-        scene: Gives the static scene, for a body that rests on more than the floor, when told points (N, 3) on the
-            body at all times, so that it can leave out what the person left in it; None: the floor alone.
+        scene: The static scene without what the person left in it, for a body that rests on more than the floor; None:
+            the floor alone.
         views: The views, for what they saw of free space; without them only the points count.
         initial: Key frames (K,) and the body there; None: the joint network's.
         terms: Further terms, such as the reprojection of keypoints.
@@ -95,9 +95,7 @@ def fit_body(
     keys, guess = initial
     pose, root = _follow(clip, keys, guess, config)
     if scene is not None:
-        state, _ = clip.skin.pose(pose, root, guess.shape)
-        clean = scene(skin_of(state).flatten(0, 1).double().numpy())
-        field = field_around(clean, floor_z, person.points[seen].reshape(-1, 3), config.cell_m)
+        field = field_around(scene, floor_z, person.points[seen].reshape(-1, 3), config.cell_m)
         clip = dataclasses.replace(clip, field=field)
     pose, root = between(keys, pose, root, len(person.points))
     body = refine(clip, ClipPose(pose, root, guess.shape), config)

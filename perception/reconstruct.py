@@ -283,8 +283,7 @@ def _person(
     terms: Sequence[FitTerm] = (),
 ) -> tuple[HumanMotion, StaticScene, dict[str, float]]:
     floor_z = _floor_z(scene)
-    cleaned = scene
-    body: FittedBody = fit_body(person, floor_z, config.fit, scene=lambda _: cleaned, views=views, terms=terms)
+    body: FittedBody = fit_body(person, floor_z, config.fit, scene=scene, views=views, terms=terms)
     scene = without_remains(scene, views, *_skin_points(body, person.times_ns), floor_z, config.scene)
     fps = config.segment.fps
     contacts = skin_contacts(

@@ -120,24 +120,10 @@ def test_who_stands_on_a_step_stands_on_it():
     acted = act(MotionConfig((Segment("stand", 1.6),), start_xy=(0.4, 0.0), fps=FPS), DEFAULT_SHAPE, step)
     up = np.array([0.0, 0.0, 0.2])
     acted = dataclasses.replace(acted, root_pos=acted.root_pos + up, joint_pos=acted.joint_pos + up)
-    body = fit_body(seen_by(acted, EYES), 0.0, FAST, scene=lambda _: static(step), initial=guess(acted))
+    body = fit_body(seen_by(acted, EYES), 0.0, FAST, scene=static(step), initial=guess(acted))
     assert joint_error(body, acted).mean() < 0.03
     heels = body.joint_pos[:, [JOINT_NAMES.index("left_heel"), JOINT_NAMES.index("right_heel")], 2]
     np.testing.assert_allclose(heels, 0.2, atol=0.02)
-
-
-def test_the_scene_is_asked_with_points_on_the_body(walker):
-    asked = []
-
-    def scene(points: np.ndarray) -> StaticScene:
-        asked.append(points)
-        return StaticScene(np.zeros((0, 3)), np.zeros((0, 3), dtype=np.int64), np.zeros((0, 3)))
-
-    fit_body(seen_by(walker, EYES), 0.0, dataclasses.replace(FAST, coarse_iterations=1, iterations=1), scene=scene,
-             initial=guess(walker))  # fmt: skip
-    (points,) = asked
-    assert points.shape[1] == 3
-    assert np.abs(points[:, :2] - walker.root_pos[:, :2].mean(axis=0)).max() < 1.5
 
 
 class Pull:
