@@ -265,8 +265,8 @@ def smpl_turns(local: torch.Tensor, align: torch.Tensor) -> torch.Tensor:
 def poses_to_smpl(motion: HumanMotion, body: SmplBody) -> dict[str, np.ndarray]:
     """Return a motion that was fitted with an SMPL body as SMPL's own parameters, for the user's SMPL software.
 
-    The world stays this project's: z up, metres. Hands are straight: make an SMPL-H or SMPL-X model of the smplx package
-    with `flat_hand_mean=True`.
+    The world stays this project's: z up, metres. Hands are straight: make an SMPL-H or SMPL-X model of the
+    smplx package with `flat_hand_mean=True`.
 
     Args:
         motion: The motion, T frames.
