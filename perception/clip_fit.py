@@ -96,7 +96,7 @@ class ClipPose:
     root: torch.Tensor
     """Pelvis (T, 3), world, m."""
     shape: torch.Tensor
-    """Shape parameters (5,)."""
+    """Shape parameters (S,)."""
 
 
 def refine(clip: Clip, body: ClipPose, config: FitConfig) -> ClipPose:
@@ -131,7 +131,9 @@ def _steps(clip: Clip, body: ClipPose, progress: np.ndarray, with_shape: bool, c
             raise InputError("the fit diverged; raise config.fit.damping")
         pose, root = stepped(pose, root, limited(step))
         if with_shape:
-            shape = (shape + shape_step.clamp(-0.1, 0.1)).clamp(0.05, 0.95)
+            model = clip.skin.body
+            largest = model.shape_spread / 2
+            shape = (shape + shape_step.clamp(-largest, largest)).clamp(model.shape_low, model.shape_high)
     return ClipPose(pose, root, shape)
 
 
@@ -181,7 +183,7 @@ def expected(
 def _clip_step(
     clip: Clip, body: ClipPose, progress: float, with_shape: bool, config: FitConfig
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the Gauss-Newton step of all frames (T, 69) and of the shape (5,); progress goes from 0 to 1."""
+    """Return the Gauss-Newton step of all frames (T, 69) and of the shape (S,); progress goes from 0 to 1."""
     frames = len(body.pose)
     equations = ClipEquations(frames, SIZE, len(body.shape) if with_shape else 0)
     by_shape = clip.skin.rest_by_shape(body.shape) if with_shape else None
@@ -202,7 +204,8 @@ def _clip_step(
     equations.add_accelerations(torch.cat(turn_rows), turning, torch.full((turning.shape[1],), per_bone))
     _add_planted(equations, clip, rows, places, progress, config)
     if with_shape:
-        equations.add_shared(body.shape - 0.5, config.shape * frames)
+        model = clip.skin.body
+        equations.add_shared(body.shape - model.shape_mean, config.shape * frames * (0.2 / model.shape_spread) ** 2)
     return equations.solve(config.damping)
 
 

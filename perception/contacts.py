@@ -14,7 +14,8 @@ import torch
 
 from bodydouble.errors import InputError
 from perception.body.anny_body import CONTACT_NAMES
-from perception.body.anny_data import BONE_NAMES, SHAPE_NAMES
+from perception.body.anny_data import BONE_NAMES
+from perception.body.body_model import BodyModel
 from perception.contact_chain import persistent
 from perception.scene_field import SceneField, scene_field
 from perception.skin import vertex_normals, whole_body
@@ -67,10 +68,15 @@ class Contacts:
 
 
 @functools.cache
-def part_vertices(count: int) -> dict[str, np.ndarray]:
-    """Return indices (count,) of each part's skin, spread over it: soles, hands, seat, front of the knees, back."""
-    body = whole_body()
-    rest = body.rest(torch.full((len(SHAPE_NAMES),), 0.5))
+def part_vertices(count: int, model: BodyModel | None = None) -> dict[str, np.ndarray]:
+    """Return indices (count,) of each part's skin, spread over it: soles, hands, seat, front of the knees, back.
+
+    Args:
+        count: Points per part.
+        model: The body, with all its vertices; None: the Anny body.
+    """
+    body = model or whole_body()
+    rest = body.rest(body.shape_mean)
     assert body.faces is not None
     vertices, joints = rest.vertices.numpy(), rest.joint_pos.numpy()
     normals = vertex_normals(vertices, body.faces)
@@ -116,21 +122,23 @@ def skin_contacts(
     floor_z: float,
     config: ContactConfig,
     tracked: np.ndarray | None = None,
+    model: BodyModel | None = None,
 ) -> Contacts:
     """Return the contacts of a fitted clip.
 
     Args:
         pose: Local bone rotations (T, 22, 4), wxyz.
         root_pos: Pelvis (T, 3), world, m.
-        shape: Shape parameters (5,).
+        shape: Shape parameters (S,).
         fps: Frames per second.
         scene: The static scene.
         floor_z: Height of the floor, m; it stands in where the scene has a hole.
         config: Thresholds.
         tracked: Frames in which the body is known (T,), bool; in others nothing touches. None: all.
+        model: The fitted body, with all its vertices; None: the Anny body.
     """
-    parts = part_vertices(config.points)
-    body = whole_body().subset(np.concatenate([parts[name] for name in CONTACT_NAMES]))
+    parts = part_vertices(config.points, model)
+    body = (model or whole_body()).subset(np.concatenate([parts[name] for name in CONTACT_NAMES]))
     state = body.forward(*(torch.as_tensor(x, dtype=body.dtype) for x in (pose, root_pos, shape)))
     assert state.vertices is not None
     skin = state.vertices.unflatten(1, (len(CONTACT_NAMES), config.points)).double().numpy()

@@ -1,4 +1,4 @@
-"""Articulated fit: the Anny body to the person's points, by Gauss-Newton steps.
+"""Articulated fit: a body to the person's points, by Gauss-Newton steps.
 
 First the body settles at key frames, begun where the joint network has it; then all frames are solved together, with
 one shape, as one banded system (clip_fit.py).
@@ -21,6 +21,8 @@ from rich.console import Console
 from rich.progress import track
 
 from bodydouble.errors import InputError
+from perception.body.body_model import BodyModel
+from perception.body.carry import carry
 from perception.body.jacobian import SIZE, Motions, stepped
 from perception.clip_fit import Clip, ClipPose, FitTerm, between, limited, refine, residuals, skin_of
 from perception.clip_solver import ClipEquations
@@ -31,7 +33,7 @@ from perception.scene_field import field_around, flat_field
 from perception.scene_terms import add_scene
 from perception.segment import PersonPoints
 from perception.sight import sight_of
-from perception.skin import Skin, eyes_of, match
+from perception.skin import Skin, eyes_of, match, whole_body
 from perception.static_scene import StaticScene
 from perception.views import View
 
@@ -47,7 +49,7 @@ class FittedBody:
     root_pos: np.ndarray
     """Pelvis (T, 3), world, m."""
     shape: np.ndarray
-    """Shape parameters (5,)."""
+    """Shape parameters (S,)."""
     joint_pos: np.ndarray
     """Joints and points (T, J, 3), world, m."""
     joint_quat: np.ndarray
@@ -66,6 +68,7 @@ def fit_body(
     views: Sequence[View] = (),
     initial: tuple[np.ndarray, InitialPose] | None = None,
     terms: Sequence[FitTerm] = (),
+    model: BodyModel | None = None,
 ) -> FittedBody:
     """Fit the body to a clip.
 
@@ -78,6 +81,7 @@ def fit_body(
         views: The views, for what they saw of free space; without them only the points count.
         initial: Key frames (K,) and the body there; None: the joint network's.
         terms: Further terms, such as the reprojection of keypoints.
+        model: The body, with all its vertices; None: the Anny body.
 
     Raises:
         InputError: Fewer than ten frames show the person, or the fit diverged.
@@ -87,11 +91,11 @@ def fit_body(
         raise InputError(f"the person is seen in {len(seen)} frames, expected at least 10; record longer")
     if config.threads:
         torch.set_num_threads(config.threads)
-    clip = _clip(person, floor_z, config, views, terms)
+    clip = _clip(person, floor_z, config, views, terms, model)
     if initial is None:
         step = max(1, round(clip.fps / config.track_hz))
         keys = seen[::step] if seen[::step][-1] == seen[-1] else np.append(seen[::step], seen[-1])
-        initial = keys, initial_pose(person, keys)
+        initial = keys, _carried(initial_pose(person, keys), model)
     keys, guess = initial
     pose, root = _follow(clip, keys, guess, config)
     if scene is not None:
@@ -110,19 +114,28 @@ def fit_body(
     )
 
 
+def _carried(guess: InitialPose, model: BodyModel | None) -> InitialPose:
+    """Return a guess of the Anny body, whose joints the network knows, as one of another body."""
+    if model is None:
+        return guess
+    root, shape = carry(guess.pose, guess.root, guess.shape, whole_body(), model)
+    return dataclasses.replace(guess, root=root, shape=shape)
+
+
 def _clip(
     person: PersonPoints,
     floor_z: float,
     config: FitConfig,
     views: Sequence[View],
     terms: Sequence[FitTerm],
+    model: BodyModel | None,
 ) -> Clip:
     total = person.points.shape[1]
     # The points lie in no order that matters, but where a frame has few the first ones are sorted by place.
     some = np.sort(np.random.default_rng(0).permutation(total)[: min(config.points, total)])
     points, origin = person.points[:, some], person.origin[:, some]
     return Clip(
-        skin=Skin(config.vertices),
+        skin=Skin(config.vertices, model),
         points=torch.as_tensor(points, dtype=torch.float32),
         eyes=eyes_of(torch.as_tensor(origin, dtype=torch.float32)),
         seen=torch.as_tensor(person.count > 0),

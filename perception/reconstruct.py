@@ -24,8 +24,9 @@ from bodydouble.artifacts import (
 )
 from bodydouble.errors import InputError
 from bodydouble.motion import HumanMotion
-from perception.body.anny_body import CONTACT_NAMES, JOINT_NAMES, AnnyBody
-from perception.body.anny_data import SHAPE_NAMES
+from perception.body.anny_body import CONTACT_NAMES, JOINT_NAMES
+from perception.body.body_model import BodyModel
+from perception.body.smpl_body import SmplBody, poses_to_smpl
 from perception.camera_faults import check_depth, ended_cameras, lost_frames, without_wrong_poses
 from perception.clip_fit import FitTerm
 from perception.contacts import ContactConfig, skin_contacts
@@ -36,6 +37,7 @@ from perception.multiview.body_clock import body_clocks
 from perception.multiview.place import PlaceConfig, PlacedViews, place_views, retimed
 from perception.scene_parts import PartsConfig, like_somebody, scene_parts
 from perception.segment import KnownBody, PersonPoints, PersonSearch, SegmentConfig, find_person
+from perception.skin import whole_body
 from perception.static_scene import SceneConfig, StaticScene, reconstruct_scene, without_remains
 from perception.tracking.tracker import TrackingConfig, track_cameras
 from perception.views import View, load_views
@@ -52,6 +54,8 @@ CLOCK_LEFT_S = 0.004
 """Offset of a clock that is not worth another round, s."""
 HUMAN_FILE = "human.npz"
 """The person's motion, where there is a person."""
+SMPL_FILE = "smpl.npz"
+"""The person's motion as SMPL's own parameters, where an SMPL body was fitted."""
 CAMERAS_FILE = "cameras.npz"
 """Names, intrinsics, times, poses and clock offsets of the cameras."""
 
@@ -78,6 +82,8 @@ class ReconstructConfig:
     """2D keypoints: an .npz file of one camera, a folder of such files, or an ONNX detector to run on the colour."""
     keypoint: KeypointConfig = field(default_factory=KeypointConfig)
     """How keypoints pull."""
+    body: Path | None = None
+    """Your SMPL, SMPL-H or SMPL-X model (.npz), to fit in place of the Anny body; smpl.npz then gets its parameters."""
 
 
 @dataclass(frozen=True)
@@ -104,12 +110,13 @@ def reconstruct(recording: Path, out: Path, config: ReconstructConfig | None = N
     Args:
         recording: The recording (.mcap). Recorded camera poses are kept, their world is Z up. Cameras without poses are
             tracked, and brought into one world and onto one clock.
-        out: Folder to write scene.ply, scene_parts.json and .npz, cameras.npz, human.npz and reconstruction.json into.
+        out: Folder to write scene.ply, scene_parts.json and .npz, cameras.npz, human.npz and reconstruction.json into;
+            and smpl.npz, with an SMPL body.
         config: Settings.
 
     Raises:
         RecordingError: The recording is damaged, or lacks images or intrinsics.
-        InputError: There is no depth, no surface in it, or no camera whose way can be found.
+        InputError: There is no depth, no surface in it, no camera whose way can be found, or the body file is unusable.
     """
     config = config or ReconstructConfig()
     if not recording.is_file():
@@ -119,6 +126,8 @@ def reconstruct(recording: Path, out: Path, config: ReconstructConfig | None = N
         raise InputError(
             f"{config.keypoints}: no such keypoints; give an .npz file, a folder of them, or a detector.onnx"
         )
+    model = None if config.body is None else SmplBody.load(config.body)
+    inputs |= {"body": config.body} if config.body else {}
     if is_current(out / MANIFEST_FILE, inputs_hash(config, inputs)):
         manifest = read_json(out / MANIFEST_FILE)
         return Reconstruction(out, manifest["figures"], tuple(manifest["warnings"]))
@@ -142,7 +151,7 @@ def reconstruct(recording: Path, out: Path, config: ReconstructConfig | None = N
     motion = None
     if person is not None:
         terms = _keypoint_terms(keypoints, placed, person, config)
-        motion, scene, found = _person(person, scene, views, config, terms)
+        motion, scene, found = _person(person, scene, views, config, terms, model)
         clock.lap("fit_s")
         figures |= found | {"single_view_share": float((person.views < 2).mean())}
         if len(views) == 1:
@@ -167,6 +176,8 @@ def reconstruct(recording: Path, out: Path, config: ReconstructConfig | None = N
         _save_cameras(folder / CAMERAS_FILE, placed)
         if motion is not None:
             motion.save(folder / HUMAN_FILE)
+            if model is not None:
+                np.savez(folder / SMPL_FILE, **poses_to_smpl(motion, model))  # type: ignore[arg-type]
         manifest: dict[str, Any] = {
             "provenance": provenance(config, inputs),
             "machine": machine_info(),
@@ -242,7 +253,8 @@ def _found(
         if number > 0 and not late:
             break
         placed = retimed(placed, change) if late else placed
-        cleaned = without_remains(scene, placed.views, *_skin_points(body, person.times_ns), floor_z, config.scene)
+        there = _skin_points(body, person.times_ns, whole_body())
+        cleaned = without_remains(scene, placed.views, *there, floor_z, config.scene)
         known = KnownBody(person.times_ns, body.joint_pos)
         again = find_person(placed.views, cleaned, config.segment, config.scene, known)
         if again.person is None:
@@ -281,13 +293,15 @@ def _person(
     views: Sequence[View],
     config: ReconstructConfig,
     terms: Sequence[FitTerm] = (),
+    model: BodyModel | None = None,
 ) -> tuple[HumanMotion, StaticScene, dict[str, float]]:
     floor_z = _floor_z(scene)
-    body: FittedBody = fit_body(person, floor_z, config.fit, scene=scene, views=views, terms=terms)
-    scene = without_remains(scene, views, *_skin_points(body, person.times_ns), floor_z, config.scene)
+    body: FittedBody = fit_body(person, floor_z, config.fit, scene=scene, views=views, terms=terms, model=model)
+    whole = model or whole_body()
+    scene = without_remains(scene, views, *_skin_points(body, person.times_ns, whole), floor_z, config.scene)
     fps = config.segment.fps
     contacts = skin_contacts(
-        body.pose, body.root_pos, body.shape, fps, scene, floor_z, config.contacts, tracked=person.count > 0
+        body.pose, body.root_pos, body.shape, fps, scene, floor_z, config.contacts, person.count > 0, model
     )
     motion = HumanMotion(
         times_ns=person.times_ns,
@@ -297,8 +311,8 @@ def _person(
         contact_names=CONTACT_NAMES,
         contact=contacts.probability,
         contact_pos=contacts.position,
-        body_model="anny",
-        shape_names=SHAPE_NAMES,
+        body_model=whole.name,
+        shape_names=whole.shape_names,
         shape=body.shape,
         pose=body.pose,
         root_pos=body.root_pos,
@@ -316,9 +330,8 @@ def _person(
 
 
 @torch.no_grad()
-def _skin_points(body: FittedBody, times_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _skin_points(body: FittedBody, times_ns: np.ndarray, whole: BodyModel) -> tuple[np.ndarray, np.ndarray]:
     """Return about a hundred times (N,), ns, and points on the fitted body then (N, V, 3), world, m."""
-    whole = AnnyBody.load()
     skin = whole.subset(whole.sample_vertices(1500))
     some = slice(None, None, max(1, len(body.pose) // 100))
     pose, root, shape = (

@@ -8,7 +8,6 @@ import numpy as np
 import rerun as rr
 
 from bodydouble.recording import RecordingReader
-from perception.body.anny_body import AnnyBody
 from perception.show import load_shown, triangles
 
 TIMELINE = "time"
@@ -65,7 +64,7 @@ def log_reconstruction(reconstruction: Path) -> None:
         return
     fps = 1e9 / float(np.median(np.diff(shown.human.times_ns)))
     frames = np.arange(0, shown.human.num_frames, max(1, round(fps / BODY_HZ)))
-    faces = AnnyBody.load().faces
+    faces = shown.model.faces
     assert faces is not None
     for frame, body in zip(frames, shown.bodies(frames), strict=True):
         rr.set_time(TIMELINE, duration=float(shown.human.times_ns[frame] - shown.human.times_ns[0]) * 1e-9)

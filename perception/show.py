@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from bodydouble.artifacts import read_json
 from bodydouble.errors import InputError
 from bodydouble.motion import HumanMotion
 from bodydouble.recording import RecordingReader
-from perception.body.anny_body import AnnyBody
+from perception.body.body_model import BodyModel
+from perception.body.smpl_body import SmplBody
 from perception.picture import Surface, picture
+from perception.skin import whole_body
 from sim.stage.scene_mesh import load_scene
 
 BODY_COLOR = np.array([0.90, 0.55, 0.25])
@@ -36,12 +39,14 @@ class Shown:
     """First position of each camera (N, 3), world, m."""
     looks: np.ndarray
     """First viewing direction of each camera (N, 3), world."""
+    model: BodyModel
+    """The body that was fitted."""
 
     def bodies(self, frames: np.ndarray) -> list[Surface]:
         """Return the fitted body at frames (N,) of the motion."""
         if self.human is None:
             return []
-        body = AnnyBody.load()
+        body = self.model
         with torch.no_grad():
             state = body.forward(
                 torch.as_tensor(self.human.pose[frames], dtype=body.dtype),
@@ -75,7 +80,22 @@ def load_shown(reconstruction: Path, plain: bool = False) -> Shown:
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{reconstruction / 'cameras.npz'}: cannot be read ({error}); reconstruct again") from None
     scene = Surface(mesh.vertices, mesh.faces, PLAIN_COLOR if plain else mesh.colors)
-    return Shown(scene, HumanMotion.load(human) if human.is_file() else None, poses[:, :3, 3], poses[:, :3, 2])
+    motion = HumanMotion.load(human) if human.is_file() else None
+    model = whole_body() if motion is None else _fitted(reconstruction, motion)
+    return Shown(scene, motion, poses[:, :3, 3], poses[:, :3, 2], model)
+
+
+def _fitted(reconstruction: Path, motion: HumanMotion) -> BodyModel:
+    """Return the body of a motion: Anny's, or that of the file which the reconstruction was made with."""
+    if motion.body_model == "anny":
+        return whole_body()
+    given = read_json(reconstruction / "reconstruction.json")["provenance"]["config"].get("body")
+    if not given or not Path(given).is_file():
+        raise InputError(
+            f"{reconstruction}: the person is a body of {motion.body_model}, whose file {given} is not there; put it "
+            "back, or reconstruct without --config.body"
+        )
+    return SmplBody.load(Path(given))
 
 
 def reconstruction_picture(

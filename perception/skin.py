@@ -10,21 +10,21 @@ import torch
 
 from bodydouble.frames import quat_rotate, quat_to_matrix
 from perception.body.anny_body import AnnyBody, BodyState, RestBody
-from perception.body.anny_data import BONE_NAMES, BONE_PARENTS, SHAPE_NAMES
+from perception.body.anny_data import BONE_NAMES, BONE_PARENTS
+from perception.body.body_model import BodyModel
 from perception.body.jacobian import BELOW, vertex_influence
 
 
 class Skin:
     """Sampled vertices of the body with normals that turn with the bones."""
 
-    def __init__(self, count: int) -> None:
-        """Sample vertices evenly over the outer skin."""
-        whole = whole_body()
+    def __init__(self, count: int, body: BodyModel | None = None) -> None:
+        """Sample vertices evenly over the outer skin of a whole body; None: the Anny body."""
+        whole = body or whole_body()
         index = whole.sample_vertices(count)
         self.body = whole.subset(index)
-        shape = torch.full((len(SHAPE_NAMES),), 0.5)
         assert whole.faces is not None
-        normals = vertex_normals(whole.rest(shape).vertices.numpy(), whole.faces)
+        normals = vertex_normals(whole.rest(whole.shape_mean).vertices.numpy(), whole.faces)
         self._normals = torch.as_tensor(normals[index], dtype=torch.float32)
         self._bone = self.body.weights.argmax(dim=1)
         self.influence = vertex_influence(self.body.weights)
@@ -38,14 +38,17 @@ class Skin:
 
     @torch.no_grad()
     def rest_by_shape(self, shape: torch.Tensor) -> RestBody:
-        """Return derivatives of the rest pose by the shape (5, V, 3) and (5, J, 3), by central differences."""
-        step = 0.02 * torch.eye(len(shape), dtype=shape.dtype)
-        ahead, behind = self.body.rest(shape + step), self.body.rest(shape - step)
-        return RestBody((ahead.vertices - behind.vertices) / 0.04, (ahead.joint_pos - behind.joint_pos) / 0.04)
+        """Return derivatives of the rest pose by the shape (S, V, 3) and (S, J, 3), by central differences."""
+        step = self.body.shape_spread / 10
+        change = step * torch.eye(len(shape), dtype=shape.dtype)
+        ahead, behind = self.body.rest(shape + change), self.body.rest(shape - change)
+        return RestBody(
+            (ahead.vertices - behind.vertices) / (2 * step), (ahead.joint_pos - behind.joint_pos) / (2 * step)
+        )
 
     @torch.no_grad()
     def shape_rows(self, state: BodyState, normals: torch.Tensor, by_shape: RestBody) -> torch.Tensor:
-        """Return derivatives (B, V, 5) of the skin's places along its normals by the shape.
+        """Return derivatives (B, V, S) of the skin's places along its normals by the shape.
 
         A posed body is linear in the rest pose's vertices and joints: the same sums hold for their derivatives.
         """
