@@ -67,7 +67,7 @@ def fuse(
     return _sound(
         mesh.vertex.positions.numpy().astype(np.float64),
         mesh.triangle.indices.numpy().astype(np.int64),
-        np.clip(mesh.vertex.colors.numpy().astype(np.float64) / 255, 0, 1),
+        np.clip(mesh.vertex.colors.numpy().astype(np.float64), 0, 1),
     )
 
 

@@ -16,6 +16,10 @@ MAX_SCENE_BYTES = 1 << 30
 """Largest scene file that is read."""
 
 
+MAX_FACES = 150_000
+"""Triangles of a piece at most; MuJoCo reads 200,000 from a file."""
+
+
 @dataclass(frozen=True, eq=False)
 class SceneMesh:
     """A triangle mesh with colours."""
@@ -88,16 +92,17 @@ def thin_out(mesh: SceneMesh, cell_m: float) -> SceneMesh:
 
 
 def split_by_color(mesh: SceneMesh, count: int, seed: int = 0) -> list[tuple[np.ndarray, trimesh.Trimesh]]:
-    """Return at most `count` (colour (3,), mesh) pieces: MuJoCo paints a mesh in one colour only."""
+    """Return (colour (3,), mesh) pieces of at most `count` colours: MuJoCo paints a mesh in one colour only."""
     color = mesh.colors[mesh.faces].mean(axis=1)
     distinct = len(np.unique(np.round(color, 2), axis=0))
     centres, labels = kmeans2(color, min(count, distinct), minit="++", rng=np.random.default_rng(seed))
     pieces = []
     for label, centre in enumerate(centres):
-        faces = mesh.faces[labels == label]
-        if len(faces) < 4:
-            continue
-        used, compact = np.unique(faces, return_inverse=True)
-        piece = trimesh.Trimesh(mesh.vertices[used], compact.reshape(-1, 3), process=False)
-        pieces.append((np.clip(centre, 0.0, 1.0), piece))
+        own = mesh.faces[labels == label]
+        for faces in np.array_split(own, 1 + len(own) // MAX_FACES):
+            if len(faces) < 4:
+                continue
+            used, compact = np.unique(faces, return_inverse=True)
+            piece = trimesh.Trimesh(mesh.vertices[used], compact.reshape(-1, 3), process=False)
+            pieces.append((np.clip(centre, 0.0, 1.0), piece))
     return pieces

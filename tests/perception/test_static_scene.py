@@ -97,6 +97,7 @@ def test_colours_are_those_of_the_surfaces(rebuilt):
     floor = (np.abs(rebuilt.vertices) < (0.6, 0.5, 0.02)).all(axis=1)
     color = rebuilt.colors[floor].mean(axis=0)
     np.testing.assert_allclose(color / color.sum(), np.array([150, 120, 90]) / 360, atol=0.02)
+    assert 0.3 < color.max() <= 1.0
 
 
 def test_the_file_holds_the_mesh_and_its_colours(rebuilt, tmp_path):
