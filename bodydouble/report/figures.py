@@ -1,10 +1,12 @@
-"""Plots of the report as PNG bytes."""
+"""Figures: plots of the report as PNG bytes, and the measured numbers that several benchmarks keep in one file."""
 
 from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -13,6 +15,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+
+from bodydouble.artifacts import machine_info, read_json, versions, write_json
+from bodydouble.errors import InputError
 
 _COLORS = {"stand": "#b0b7c3", "track": "#3b7dd8", "stop": "#d8863b"}
 
@@ -86,3 +91,55 @@ def picture_png(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
+
+
+def merge_figures(
+    path: Path,
+    part: str,
+    command: str,
+    figures: Mapping[str, float],
+    *,
+    seeds: Iterable[int] = (),
+    versions_too: Mapping[str, str] | None = None,
+    **details: Any,
+) -> dict[str, Any]:
+    """Write what one benchmark measured into a results file, beside what others measured before.
+
+    Args:
+        path: The JSON file, e.g. benchmarks/results/sim.json.
+        part: Name of this benchmark in the file; what it wrote before is replaced as a whole.
+        command: What was typed.
+        figures: The numbers by name; `figures` of the file holds those of all parts.
+        seeds: Seeds that were used.
+        versions_too: Versions of packages beside the usual ones.
+        details: Anything else to keep with the part: notes, tables.
+
+    Returns:
+        The results as written.
+
+    Raises:
+        InputError: The file is no JSON, or another part has a figure of the same name.
+    """
+    parts: dict[str, Any] = read_json(path).get("parts", {}) if path.is_file() else {}
+    others = {name: owner for owner, found in parts.items() if owner != part for name in found["figures"]}
+    taken = sorted(set(others) & set(figures))
+    if taken:
+        raise InputError(f"{path}: figure {taken[0]!r} is that of part {others[taken[0]]!r}; give it another name")
+    parts[part] = {
+        **details,
+        "command": command,
+        "figures": dict(figures),
+        "machine": machine_info(),
+        "seeds": sorted(seeds),
+        "versions": versions() | dict(versions_too or {}),
+    }
+    results = {
+        "command": " && ".join(parts[name]["command"] for name in sorted(parts)),
+        "figures": {name: value for found in parts.values() for name, value in found["figures"].items()},
+        "machine": parts[part]["machine"],
+        "parts": parts,
+        "seeds": sorted({seed for found in parts.values() for seed in found["seeds"]}),
+        "versions": {name: value for found in parts.values() for name, value in found["versions"].items()},
+    }
+    write_json(path, results)
+    return results
