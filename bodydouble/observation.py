@@ -123,9 +123,10 @@ def tracking_spec(num_joints: int, offsets: tuple[int, ...] = TRACKING_OFFSETS) 
 @dataclass(frozen=True)
 class _Inputs:
     state: RobotState
-    ref: ReferenceWindow
+    ref: Any
     last_action: Array
     default_joint_pos: Array
+    command: Array
 
 
 def _flat(array: Array) -> Array:
@@ -155,13 +156,14 @@ TERM_FUNCTIONS: dict[str, Callable[[_Inputs], Array]] = {
     "joint_pos": lambda x: x.state.joint_pos - x.default_joint_pos,
     "joint_vel": lambda x: x.state.joint_vel,
     "last_action": lambda x: x.last_action,
+    "command": lambda x: x.command,
     "ref_joint_pos": lambda x: _flat(x.ref.joint_pos - x.default_joint_pos),
     "ref_joint_vel": lambda x: x.ref.joint_vel[:, 0],
     "ref_root_pos": _ref_root_pos,
     "ref_root_rot": _ref_root_rot,
     "ref_root_lin_vel": lambda x: quat_rotate_inv(yaw_quat(x.state.root_quat), x.ref.root_lin_vel[:, 0]),
 }
-"""Every known term: its name and how it is computed from state, reference and last action."""
+"""Every known term: its name and how it is computed from state, reference, last action and command."""
 
 
 class ObservationBuilder:
@@ -188,21 +190,27 @@ class ObservationBuilder:
         self._default_joint_pos = default_joint_pos
         self._history = max((term.history for term in spec.terms), default=1)
 
-    def frame(self, state: RobotState, ref: ReferenceWindow, last_action: Array) -> Array:
+    def frame(
+        self, state: RobotState, ref: ReferenceWindow | None, last_action: Array, command: Array | None = None
+    ) -> Array:
         """Return one frame of the observation (N, frame_size), float32.
 
         Args:
             state: The robot's state.
-            ref: The reference at the spec's offsets.
+            ref: The reference at the spec's offsets; None where no term reads it.
             last_action: The previous action (N, J), zero at the start.
+            command: What the policy is told to do (N, C), in the order of its contract's `command_names`; None where
+                no term reads it.
 
         Raises:
-            ContractError: A term's computed size is not the one in the spec.
+            ContractError: A term lacks what it reads, or its computed size is not the one in the spec.
         """
         xp = array_namespace(state.joint_pos)
-        inputs = _Inputs(state, ref, last_action, self._default_joint_pos)
+        inputs = _Inputs(state, ref, last_action, self._default_joint_pos, command)
         parts = []
         for term in self.spec.terms:
+            if (ref is None and term.name.startswith("ref_")) or (command is None and term.name == "command"):
+                raise ContractError(f"observation term '{term.name}' reads a reference or command that was not given")
             value = TERM_FUNCTIONS[term.name](inputs)
             if value.shape[-1] != term.size:
                 raise ContractError(

@@ -122,5 +122,21 @@ def test_wrong_size_and_unknown_term_are_named():
         builder.frame(upright(), reference((0, 0, 0)), np.zeros((1, 2), np.float32))
 
 
-def test_every_term_is_used_by_the_tracking_policy():
-    assert {t.name for t in tracking_spec(JOINTS, OFFSETS).terms} == set(TERM_FUNCTIONS)
+def test_every_term_but_the_command_is_used_by_the_tracking_policy():
+    assert {t.name for t in tracking_spec(JOINTS, OFFSETS).terms} | {"command"} == set(TERM_FUNCTIONS)
+
+
+def test_a_command_is_a_term_and_a_missing_one_is_refused():
+    state, _, action, default = random_inputs(0)
+    spec = ObservationSpec((
+        ObservationTerm("command", 2, 2.0, 1.0, 1, "base"),
+        ObservationTerm("joint_pos", JOINTS, 1.0, 10.0, 1, "joint"),
+    ))  # fmt: skip
+    builder = ObservationBuilder(spec, default)
+    command = np.tile(np.float32([0.25, -3.0]), (3, 1))
+    frame = builder.frame(state, None, action, command)
+    np.testing.assert_array_equal(frame[:, :2], np.tile(np.float32([0.5, -1.0]), (3, 1)))
+    with pytest.raises(ContractError, match="'command' reads"):
+        builder.frame(state, None, action)
+    with pytest.raises(ContractError, match="'ref_joint_pos' reads"):
+        ObservationBuilder(tracking_spec(JOINTS), default).frame(state, None, action)
