@@ -16,6 +16,7 @@ COMMANDS = {
     ),
     "reconstruct": ("bodydouble.cli.reconstruct", "recording -> scene mesh and body motion in metres"),
     "stage": ("bodydouble.cli.stage", "reconstruction -> MuJoCo stage and reference motion for a robot"),
+    "retarget": ("bodydouble.cli.retarget", "motion file -> reference motion, its figures and a stage for a robot"),
     "train": ("bodydouble.cli.train", "train or fine-tune a policy on a stage"),
     "export": ("bodydouble.cli.export", "checkpoint -> ONNX with its contract inside"),
     "verify": ("bodydouble.cli.verify", "run the ONNX policy on a stage in a fresh MuJoCo process: pass or fail"),

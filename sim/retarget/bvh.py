@@ -15,19 +15,37 @@ MAX_BVH_BYTES = 256 << 20
 """Largest BVH file that is read."""
 
 
-def load_bvh(path: Path, *, metres_per_unit: float, up: str = "y", skip_frames: int = 0) -> HumanMotion:
+_UNITS = {
+    "metres": 1.0,
+    "decimetres": 0.1,
+    "cgspeed": 0.056444,
+    "inches": 0.0254,
+    "centimetres": 0.01,
+    "millimetres": 0.001,
+}
+"""Units that occur in BVH files, m. The CMU recordings as converted by cgspeed use 0.056444 m (1 / 0.45 inches)."""
+_HEIGHTS_M = (1.25, 2.25)
+"""Heights that a person can have, m."""
+_T_POSE_STEP_M = 0.25
+"""A joint that moves farther from the first frame to the second was put there: a T pose precedes the motion."""
+
+
+def load_bvh(
+    path: Path, *, metres_per_unit: float | None = None, up: str = "auto", skip_frames: int | None = None
+) -> HumanMotion:
     """Return a BVH file's motion, Z up, lowest joint of the first second at height zero.
 
     A BVH file says nothing of contacts: retarget with contact_source kinematic.
 
     Args:
         path: The file.
-        metres_per_unit: Length of one unit of the file, m.
-        up: Axis that points up in the file: y or z.
-        skip_frames: Frames left out at the start; many files begin with one in a T pose.
+        metres_per_unit: Length of one unit of the file, m; none takes the known unit that makes the skeleton as tall
+            as a person.
+        up: Axis that points up in the file: y or z; auto takes the one along which the skeleton is taller.
+        skip_frames: Frames left out at the start; none leaves out a first frame that the motion jumps away from.
 
     Raises:
-        InputError: The file is missing, too large or no BVH.
+        InputError: The file is missing, too large or no BVH, or no unit fits.
     """
     try:
         if path.stat().st_size > MAX_BVH_BYTES:
@@ -39,16 +57,22 @@ def load_bvh(path: Path, *, metres_per_unit: float, up: str = "y", skip_frames: 
         names, parents, offsets, channels, frame_s, values = _parse(tokens)
     except (ValueError, IndexError) as error:
         raise InputError(f"{path}: is no BVH file ({error}); expected HIERARCHY and MOTION") from None
-    values = values[skip_frames:]
-    if len(values) < 2:
-        raise InputError(f"{path}: has {len(values)} frames after the first {skip_frames}, expected at least 2")
+    if len(values) < (skip_frames or 0) + 2:
+        raise InputError(f"{path}: has {len(values)} frames, expected at least 2 after those left out")
     positions, rotations = _forward(parents, offsets, channels, values)
-    positions = positions * metres_per_unit
+    if up == "auto":
+        up = "y" if np.ptp(positions[0, :, 1]) > np.ptp(positions[0, :, 2]) else "z"
+    height = np.ptp(positions[..., "xyz".index(up)], axis=1).max()
+    positions = positions * (metres_per_unit or _guess_unit(height, path))
+    if skip_frames is None:
+        steps = np.linalg.norm(np.diff(positions[:3], axis=0), axis=-1).max(axis=1)
+        skip_frames = int(len(steps) > 1 and steps[0] > _T_POSE_STEP_M > steps[1])
+    positions, rotations = positions[skip_frames:], rotations[skip_frames:]
     if up == "y":
         turn = Rotation.from_euler("x", 90, degrees=True)
         positions = turn.apply(positions.reshape(-1, 3)).reshape(positions.shape)
         rotations = (turn * Rotation.from_quat(rotations.reshape(-1, 4))).as_quat().reshape(rotations.shape)
-    frames = len(values)
+    frames = len(positions)
     positions[..., 2] -= positions[: max(1, int(1.0 / frame_s)), :, 2].min()
     none = np.zeros((frames, 0))
     return HumanMotion(
@@ -65,6 +89,14 @@ def load_bvh(path: Path, *, metres_per_unit: float, up: str = "y", skip_frames: 
         pose=wxyz_from_xyzw(rotations),
         root_pos=positions[:, 0],
     )
+
+
+def _guess_unit(height: float, path: Path) -> float:
+    """Return the known unit in m that makes a skeleton of this height as tall as a person."""
+    fitting = [metres for metres in _UNITS.values() if _HEIGHTS_M[0] <= height * metres <= _HEIGHTS_M[1]]
+    if not fitting:
+        raise InputError(f"{path}: the skeleton is {height:.4g} units tall, no known unit fits; give metres_per_unit")
+    return fitting[0]
 
 
 def _parse(tokens: list[str]) -> tuple[list[str], list[int], np.ndarray, list[list[str]], float, np.ndarray]:
