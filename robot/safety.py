@@ -12,12 +12,23 @@ from bodydouble.contract import PolicyContract
 from bodydouble.errors import InputError
 
 
+GRAVITY = 9.81
+"""What an accelerometer at rest reads, m/s^2."""
+_OPTIONAL = ("heartbeat_timeout_s", "contact_loss_s", "free_fall_s")
+_LARGEST = 1e6
+_ROUNDING = 1e-9
+"""Share of the acceleration limit that rounding may add: without it a target exactly on the limit would be changed."""
+
+
 @dataclass(frozen=True)
 class SafetyConfig:
     """Bounds of the safety layer."""
 
     slew_factor: float = 1.0
     """Largest change of a target in one tick, in units of the joint's velocity limit times the tick."""
+    acceleration_s: float = 0.02
+    """Shortest time in which a target may go from rest to its largest slew, s. A target that nears a joint limit is
+    slowed in time to stop there. A hold or a stop freezes the target at once."""
     error_factor: float = 1.5
     """Largest distance of a target to the measured position, in units of what saturates the motor (effort / kp)."""
     max_tilt: float = 1.0
@@ -32,14 +43,22 @@ class SafetyConfig:
     """How far an input's stamp may be ahead of the clock, s: beyond it no age can be trusted, and the stop latches."""
     heartbeat_timeout_s: float = 0.0
     """Longest silence of the operator's heartbeat, s; 0 asks for none."""
+    contact_loss_s: float = 0.0
+    """Longest time without any foot on the ground, s; 0 does not look. It needs the feet's contact flags."""
+    free_fall_s: float = 0.0
+    """Longest time in which the base's accelerometer shows a fall, s; 0 does not look."""
+    free_fall_share: float = 0.3
+    """Acceleration below which the accelerometer shows a fall, in units of gravity: at rest it reads 1, falling 0."""
 
     def __post_init__(self) -> None:
         """Refuse a bound that would bind nothing."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            least = "at least 0" if field.name == "heartbeat_timeout_s" else "positive"
+            least = "at least 0" if field.name in _OPTIONAL else "positive"
             if not math.isfinite(value) or value < 0 or (value == 0 and least == "positive"):
                 raise InputError(f"safety bound {field.name} is {value}, expected a finite number, {least}")
+            if value > _LARGEST:
+                raise InputError(f"safety bound {field.name} is {value}, expected at most {_LARGEST:g}")
 
 
 @dataclass(frozen=True)
@@ -60,6 +79,10 @@ class SafetyInputs:
     """How far the newest input's stamp is ahead of the clock, s; below zero where it is behind."""
     heartbeat_age_s: float = 0.0
     """Time since the operator's last heartbeat, s."""
+    feet_in_contact: tuple[bool, ...] | None = None
+    """Whether each foot touches the ground; None where the robot does not say."""
+    base_acceleration: float | None = None
+    """Length of what the base's accelerometer reads, m/s^2; None where the robot does not say."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +108,13 @@ class SafetyFilter:
         self._upper = np.array(contract.joint_upper)
         limit = np.array(contract.joint_velocity_limit)
         self._max_step = config.slew_factor * limit / contract.control_hz
+        self._max_change = self._max_step / (contract.control_hz * config.acceleration_s)
         self._max_speed = config.max_joint_speed_factor * limit
         self._max_error = config.error_factor * np.array(contract.effort_limit) / np.array(contract.kp)
+        self._hz = contract.control_hz
         self._last: np.ndarray | None = None
+        self._step = np.zeros(len(limit))
+        self._lifted = self._falling = 0
         self._told = True
         self.stopped = False
         self.stop_reason = ""
@@ -107,11 +134,12 @@ class SafetyFilter:
         self.stopped, self.stop_reason = False, ""
 
     def filter(self, inputs: SafetyInputs) -> SafetyDecision:
-        """Return a command inside every limit: position and slew always hold, the others as far as these allow.
+        """Return a command inside every limit: position, slew and acceleration hold, the others as far as these allow.
 
         The first command starts at the measured pose; where that cannot be read, nothing is sent.
         """
         events: list[str] = []
+        self._count_contact(inputs)
         self._look_for_stops(inputs)
         start = self._last
         if start is None and self._measured_fault(inputs) is None:
@@ -125,6 +153,8 @@ class SafetyFilter:
         if self.stopped and not self._told:
             events.append(f"stop: {self.stop_reason}")
             self._told = True
+        if command is not None and start is not None:
+            self._step = command - start
         self._last = command
         return SafetyDecision(None if command is None else command.copy(), tuple(events), self.stopped)
 
@@ -146,11 +176,22 @@ class SafetyFilter:
             )
         elif config.heartbeat_timeout_s > 0 and not inputs.heartbeat_age_s <= config.heartbeat_timeout_s:
             self.stop(f"no heartbeat of the operator for {inputs.heartbeat_age_s:.2f} s")
+        elif config.contact_loss_s > 0 and self._lifted > config.contact_loss_s * self._hz:
+            self.stop(f"contact lost: no foot on the ground for {self._lifted / self._hz:.2f} s")
+        elif config.free_fall_s > 0 and self._falling > config.free_fall_s * self._hz:
+            self.stop(f"contact lost: the base falls freely for {self._falling / self._hz:.2f} s")
         else:
             fast = np.abs(inputs.joint_vel) > self._max_speed
             if fast.any():
                 joint = int(np.flatnonzero(fast)[0])
                 self.stop(f"joint {self._names[joint]} moves at {inputs.joint_vel[joint]:.1f} rad/s")
+
+    def _count_contact(self, inputs: SafetyInputs) -> None:
+        """Count the ticks without contact; a reading that is missing says nothing, one that is not finite says fall."""
+        feet, acceleration = inputs.feet_in_contact, inputs.base_acceleration
+        self._lifted = 0 if feet is None or any(feet) else self._lifted + 1
+        rests = acceleration is None or acceleration >= self.config.free_fall_share * GRAVITY
+        self._falling = 0 if rests else self._falling + 1
 
     def _measured_fault(self, inputs: SafetyInputs) -> str | None:
         for name, values in (("position", inputs.joint_pos), ("speed", inputs.joint_vel)):
@@ -174,12 +215,29 @@ class SafetyFilter:
         near = np.clip(target, measured - self._max_error, measured + self._max_error)
         slow = np.clip(near, start - self._max_step, start + self._max_step)
         inside = np.clip(slow, self._lower, self._upper)
+        change = self._max_change * (1 + _ROUNDING)
+        least = np.maximum(self._step - change, -_braking(start - self._lower, change))
+        most = np.minimum(self._step + change, _braking(self._upper - start, change))
+        smooth = np.clip(np.clip(inside, start + least, start + most), self._lower, self._upper)
         for name, before, after in (
             ("far from the measured position", target, near),
             ("slew", near, slow),
             ("joint limit", slow, inside),
+            ("acceleration", inside, smooth),
         ):
             changed = np.flatnonzero(before != after)
             if len(changed):
                 events.append(f"{name}: {', '.join(self._names[i] for i in changed)}")
-        return inside
+        return smooth
+
+
+def _braking(distance: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """Return the largest step per tick (J,) from which a target can stop within a distance (J,).
+
+    The steps shrink by at most `change` a tick. v, v - c, v - 2c, ... sum to (m + 1) v - c m (m + 1) / 2 with
+    m = floor(v / c), which is the distance for the v returned.
+    """
+    with np.errstate(over="ignore"):
+        ratio = np.minimum(distance / change, 1e15)
+    m = np.floor((np.sqrt(1 + 8 * ratio) - 1) / 2)
+    return (distance + change * m * (m + 1) / 2) / (m + 1)

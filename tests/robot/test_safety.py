@@ -205,8 +205,11 @@ def test_a_bound_that_binds_nothing_is_refused(field, value):
         SafetyConfig(**{field: value})
 
 
-def test_only_the_heartbeat_may_be_zero():
-    assert SafetyConfig(heartbeat_timeout_s=0.0).heartbeat_timeout_s == 0.0
+def test_only_what_can_be_switched_off_may_be_zero():
+    off = SafetyConfig(heartbeat_timeout_s=0.0, contact_loss_s=0.0, free_fall_s=0.0)
+    assert off.heartbeat_timeout_s == off.contact_loss_s == off.free_fall_s == 0.0
+    with pytest.raises(InputError, match=r"acceleration_s is 1000000000.0, expected at most 1e\+06"):
+        SafetyConfig(acceleration_s=1e9)
     with pytest.raises(InputError, match="slew_factor"):
         SafetyConfig(slew_factor=0.0)
 
@@ -224,6 +227,58 @@ def vectors():
     )
 
 
+def test_acceleration_is_limited_and_the_target_stops_at_the_joint_limit():
+    """With a quarter of the slew as the largest change a target takes four ticks to full speed, and four to stop."""
+    safety = fresh(acceleration_s=0.08)
+    events, path = [], [0.0]
+    for _ in range(30):
+        decision = safety.filter(good(target=np.array([1.5, 0.0, 0.0]), joint_pos=np.array([path[-1], 0.0, 0.0])))
+        path.append(float(sent(decision)[0]))
+        events.append(decision.events)
+    steps = np.diff(path)
+    np.testing.assert_allclose(steps[:6], [0.025, 0.05, 0.075, 0.1, 0.1, 0.1], atol=1e-9)
+    assert np.abs(np.diff(steps, prepend=0.0)).max() <= 0.025 * (1 + 1e-6)
+    assert path[-1] == 1.0 and max(path) == 1.0 and "acceleration: hip" in events[0]
+
+
+def test_a_stop_freezes_at_once_and_the_way_on_begins_from_rest():
+    safety = fresh(acceleration_s=0.08)
+    for _ in range(6):
+        moving = sent(safety.filter(good(target=np.array([0.7, 0.0, 0.0]))))
+    safety.stop("emergency stop")
+    np.testing.assert_array_equal(sent(safety.filter(good())), moving)
+    safety.resume()
+    on = sent(safety.filter(good(target=np.array([0.7, 0.0, 0.0]))))
+    np.testing.assert_allclose(on - moving, [0.025, 0.0, 0.0], atol=1e-9)
+
+
+def test_contact_is_not_looked_for_by_default():
+    safety = fresh()
+    assert not any(safety.filter(good(feet_in_contact=(False,), base_acceleration=0.0)).stopped for _ in range(200))
+
+
+@pytest.mark.parametrize(
+    ("config", "lost", "kept", "words"),
+    [
+        ("contact_loss_s", {"feet_in_contact": (False, False)}, {"feet_in_contact": (False, True)}, "no foot"),
+        ("free_fall_s", {"base_acceleration": 1.0}, {"base_acceleration": 9.0}, "the base falls freely"),
+        ("free_fall_s", {"base_acceleration": nan}, {"base_acceleration": None}, "the base falls freely"),
+    ],
+)
+def test_contact_lost_for_too_long_stops(config, lost, kept, words):
+    safety = fresh(**{config: 0.1})
+    for _ in range(20):  # four ticks in the air, one on the ground
+        assert not any(safety.filter(good(**lost)).stopped for _ in range(4))
+        assert not safety.filter(good(**kept)).stopped
+    stopped = [safety.filter(good(**lost)) for _ in range(6)]
+    assert [d.stopped for d in stopped] == [False] * 5 + [True], "0.12 s is the first tick past 0.1 s"
+    assert words in stopped[-1].events[0] and "0.12 s" in stopped[-1].events[0]
+    safety.resume()
+    assert safety.filter(good(**lost)).stopped, "it is in the air still"
+    safety.resume()
+    assert not safety.filter(good(**kept)).stopped
+
+
 seconds = st.floats(-0.1, 0.1) | anything
 inputs = st.builds(
     SafetyInputs,
@@ -234,19 +289,22 @@ inputs = st.builds(
     input_age_s=seconds,
     heartbeat_age_s=seconds,
     input_lead_s=seconds,
+    feet_in_contact=st.none() | st.lists(st.booleans(), max_size=3).map(tuple),
+    base_acceleration=st.none() | anything,
 )
 moves = st.lists(inputs | st.sampled_from(["stop", "resume"]), min_size=1, max_size=12)
 
 
 @settings(max_examples=400, deadline=None)
-@given(moves, st.sampled_from([0.1, 1.0, 50.0]))
-@example([good(), good(target=np.array([1e308, -1e308, 0.0])), good(target=np.full(3, -1e308))], 1.0)
-@example([good(joint_pos=np.full(3, 1e308), target=np.full(3, 1e308))], 1.0)
-@example([good(joint_pos=np.full(3, 5.0)), good(joint_pos=np.full(3, -5.0)), good(target=np.full(3, 5.0))], 50.0)
-def test_no_input_lets_a_command_outside_the_limits_through(sequence, slew_factor):
-    """Position limits always; from command to command never more than the slew; a stop latches until the resume."""
+@given(moves, st.sampled_from([0.1, 1.0, 50.0]), st.sampled_from([1e-6, 0.02, 0.5]))
+@example([good(), good(target=np.array([1e308, -1e308, 0.0])), good(target=np.full(3, -1e308))], 1.0, 0.02)
+@example([good(joint_pos=np.full(3, 1e308), target=np.full(3, 1e308))], 1.0, 0.02)
+@example([good(joint_pos=np.full(3, 5.0)), good(joint_pos=np.full(3, -5.0)), good(target=np.full(3, 5.0))], 50.0, 0.02)
+def test_no_input_lets_a_command_outside_the_limits_through(sequence, slew_factor, acceleration_s):
+    """Position limits always; from command to command never more than slew and acceleration; a stop latches."""
     contract = toy_contract()
-    safety = SafetyFilter(contract, SafetyConfig(slew_factor=slew_factor))
+    safety = SafetyFilter(contract, SafetyConfig(slew_factor=slew_factor, acceleration_s=acceleration_s, free_fall_s=1))
+    change, step = slew_factor * STEP / 50.0 / acceleration_s, np.zeros(3)
     lower, upper = np.array(contract.joint_lower), np.array(contract.joint_upper)
     last, stopped = None, False
     with np.errstate(all="ignore"):
@@ -265,9 +323,14 @@ def test_no_input_lets_a_command_outside_the_limits_through(sequence, slew_facto
                 assert np.isfinite(command).all() and (command >= lower).all() and (command <= upper).all()
                 if last is not None:
                     assert (np.abs(command - last) <= slew_factor * STEP * (1 + 1e-12)).all()
+                    moved = command - last
+                    held = np.array_equal(command, last)
+                    assert held or (np.abs(moved - step) <= change * (1 + 1e-6) + 1e-12).all()
+                    step = moved
                     assert not decision.stopped or np.array_equal(command, last), "a stopped robot is held"
                 else:
                     start = np.clip(move.joint_pos, lower, upper)
+                    step = command - start
                     assert (np.abs(command - start) <= slew_factor * STEP * (1 + 1e-12)).all()
             last, stopped = command, decision.stopped
 
@@ -296,7 +359,8 @@ def test_a_target_near_the_measured_position_is_reached_without_an_event(targets
     safety = fresh()
     position = np.zeros(3)
     for target in targets:
-        wanted = np.clip(target, position - 0.99 * STEP, position + 0.99 * STEP)
+        # Half the slew: even there and back again stays below the acceleration limit, which is one slew a tick.
+        wanted = np.clip(target, position - 0.49 * STEP, position + 0.49 * STEP)
         wanted = np.clip(wanted, -1.0, 1.0)
         decision = safety.filter(good(target=wanted, joint_pos=position))
         assert decision.events == ()
