@@ -1,0 +1,44 @@
+"""AntVectorEnv: Gymnasium's Ant-v5 task on mujoco.batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from sim.env.locomotion_env import LocomotionVectorEnv, gymnasium_model
+
+_HEALTHY_Z = (0.2, 1.0)
+
+
+class AntVectorEnv(LocomotionVectorEnv):
+    """N ants that are to walk.
+
+    Observation (N, 105), reward, termination and reset are those of Ant-v5; only the contact forces are taken at the
+    first stage of the last Runge-Kutta step, where Gymnasium reads those of its last stage.
+    """
+
+    def __init__(self, num_envs: int, threads: int = 0, dump: Path = Path("nan_state.npz")) -> None:
+        """Make the simulations (see LocomotionVectorEnv)."""
+        super().__init__(gymnasium_model("ant.xml", accelerometer_on="torso"), num_envs, threads, dump)
+
+    def _bind(self) -> None:
+        self._xpos, self._cfrc = self._batch.bind("xpos"), self._batch.bind("cfrc_ext")
+
+    def _forces(self) -> np.ndarray:
+        # The first body is the world, on which Gymnasium reports nothing.
+        return np.clip(self._cfrc.reshape(self.num_envs, -1)[:, 6:], -1.0, 1.0)
+
+    def _observe(self) -> np.ndarray:
+        parts = [self._qpos[:, 2:], self._qvel, self._forces()]
+        return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
+
+    def _place(self) -> np.ndarray:
+        return self._xpos.reshape(self.num_envs, -1)[:, 3].copy()
+
+    def _judge(self, forward: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        height, forces = self._qpos[:, 2], self._forces()
+        healthy = (height >= _HEALTHY_Z[0]) & (height <= _HEALTHY_Z[1])
+        control = 0.5 * np.einsum("ij,ij->i", actions, actions)
+        contact = 5e-4 * np.einsum("ij,ij->i", forces, forces)
+        return healthy + forward - control - contact, ~healthy

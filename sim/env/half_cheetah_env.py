@@ -1,0 +1,26 @@
+"""HalfCheetahVectorEnv: Gymnasium's HalfCheetah-v5 task on mujoco.batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from sim.env.locomotion_env import LocomotionVectorEnv, gymnasium_model
+
+
+class HalfCheetahVectorEnv(LocomotionVectorEnv):
+    """N half cheetahs that are to run. Observation (N, 17), reward and reset are those of HalfCheetah-v5."""
+
+    def __init__(self, num_envs: int, threads: int = 0, dump: Path = Path("nan_state.npz")) -> None:
+        """Make the simulations (see LocomotionVectorEnv)."""
+        super().__init__(gymnasium_model("half_cheetah.xml"), num_envs, threads, dump)
+
+    def _observe(self) -> np.ndarray:
+        return np.concatenate([self._qpos[:, 1:], self._qvel], axis=1, dtype=np.float32, casting="same_kind")
+
+    def _place(self) -> np.ndarray:
+        return self._qpos[:, 0].copy()
+
+    def _judge(self, forward: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return forward - 0.1 * np.einsum("ij,ij->i", actions, actions), np.zeros(self.num_envs, bool)
