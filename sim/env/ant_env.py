@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from sim.env.locomotion_env import LocomotionVectorEnv, gymnasium_model
+from sim.env.gymnasium_task import GymnasiumTask, gymnasium_model
 
 _HEALTHY_Z = (0.2, 1.0)
 
 
-class AntVectorEnv(LocomotionVectorEnv):
+class AntVectorEnv(GymnasiumTask):
     """N ants that are to walk.
 
     Observation (N, 105), reward, termination and reset are those of Ant-v5; only the contact forces are taken at the
@@ -19,7 +19,7 @@ class AntVectorEnv(LocomotionVectorEnv):
     """
 
     def __init__(self, num_envs: int, threads: int = 0, dump: Path = Path("nan_state.npz")) -> None:
-        """Make the simulations (see LocomotionVectorEnv)."""
+        """Make the simulations (see GymnasiumTask)."""
         super().__init__(gymnasium_model("ant.xml", accelerometer_on="torso"), num_envs, threads, dump)
 
     def _bind(self) -> None:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from sim.env.locomotion_env import LocomotionVectorEnv, gymnasium_model
+from sim.env.gymnasium_task import GymnasiumTask, gymnasium_model
 
 
-class HalfCheetahVectorEnv(LocomotionVectorEnv):
+class HalfCheetahVectorEnv(GymnasiumTask):
     """N half cheetahs that are to run. Observation (N, 17), reward and reset are those of HalfCheetah-v5."""
 
     def __init__(self, num_envs: int, threads: int = 0, dump: Path = Path("nan_state.npz")) -> None:
-        """Make the simulations (see LocomotionVectorEnv)."""
+        """Make the simulations (see GymnasiumTask)."""
         super().__init__(gymnasium_model("half_cheetah.xml"), num_envs, threads, dump)
 
     def _observe(self) -> np.ndarray:

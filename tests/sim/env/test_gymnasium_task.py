@@ -9,9 +9,13 @@ import pytest
 from bodydouble.errors import InputError, PhysicsError
 from sim.env.ant_env import AntVectorEnv
 from sim.env.half_cheetah_env import HalfCheetahVectorEnv
-from sim.env.locomotion_env import EPISODE_STEPS
+from sim.env.reacher_env import ReacherVectorEnv
 
-TASKS = {"HalfCheetah-v5": (HalfCheetahVectorEnv, 17), "Ant-v5": (AntVectorEnv, 27)}
+TASKS = {
+    "HalfCheetah-v5": (HalfCheetahVectorEnv, 17),
+    "Ant-v5": (AntVectorEnv, 27),
+    "Reacher-v5": (ReacherVectorEnv, 10),
+}
 """The task and how many values of its observation do not hang on which Runge-Kutta stage is read."""
 
 
@@ -58,12 +62,19 @@ def test_an_ant_on_its_back_starts_anew_and_leaves_its_last_observation() -> Non
 def test_time_runs_out_without_failure() -> None:
     env = HalfCheetahVectorEnv(2, threads=1)
     env.reset(seed=0)
-    env._age[1] = EPISODE_STEPS - 1
+    env._age[1] = env.episode_steps - 1
     _, _, ended, timed_out, info = env.step(np.zeros((2, 6)))
     assert not ended.any() and timed_out.tolist() == [False, True] and info["_final_obs"].tolist() == [False, True]
 
 
-@pytest.mark.parametrize("make", [HalfCheetahVectorEnv, AntVectorEnv])
+def test_reachers_targets_fill_their_disc() -> None:
+    env = ReacherVectorEnv(500, threads=1)
+    obs, _ = env.reset(seed=0)
+    radius = np.linalg.norm(obs[:, 4:6], axis=1)
+    assert radius.max() < 0.2 and float(np.mean(radius < 0.1)) == pytest.approx(0.25, abs=0.06)
+
+
+@pytest.mark.parametrize("make", [HalfCheetahVectorEnv, AntVectorEnv, ReacherVectorEnv])
 def test_bits_do_not_depend_on_threads(make: type[HalfCheetahVectorEnv]) -> None:
     seen = []
     for threads in (1, 2):

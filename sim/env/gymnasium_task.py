@@ -1,4 +1,4 @@
-"""What Gymnasium's MuJoCo locomotion tasks have in common, on mujoco.batch: many environments, no loop over them."""
+"""What Gymnasium's MuJoCo tasks have in common, on mujoco.batch: many environments, no loop over them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from gymnasium.vector.utils import batch_space
 from bodydouble.errors import InputError, PhysicsError
 from sim.divergence import LARGEST_STATE, without_autoreset
 
-EPISODE_STEPS = 1000
-"""Control steps after which an episode is truncated."""
 _RESET_NOISE = 0.1
 
 
@@ -40,7 +38,7 @@ def gymnasium_model(file: str, accelerometer_on: str = "") -> mujoco.MjModel:
     return without_autoreset(spec.compile())
 
 
-class LocomotionVectorEnv(gymnasium.vector.VectorEnv):
+class GymnasiumTask(gymnasium.vector.VectorEnv):
     """N environments of a task; a finished one starts anew in the same step.
 
     The observation at the end of a finished episode is in `info["final_obs"]`, valid where `info["_final_obs"]`.
@@ -50,6 +48,8 @@ class LocomotionVectorEnv(gymnasium.vector.VectorEnv):
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012 - gymnasium's own form
     frame_skip = 5
     """Physics steps of a control step."""
+    episode_steps = 1000
+    """Control steps after which an episode is truncated."""
 
     def __init__(self, model: mujoco.MjModel, num_envs: int, threads: int, dump: Path) -> None:
         """Make the simulations.
@@ -88,18 +88,21 @@ class LocomotionVectorEnv(gymnasium.vector.VectorEnv):
         raise NotImplementedError
 
     def _place(self) -> np.ndarray:
-        """Return how far each one has come (N,), m."""
+        """Return what the reward compares before and after a step (N,): how far each one has come, m."""
         raise NotImplementedError
 
     def _judge(self, forward: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return rewards (N,) and whether each one failed (N,), from the forward speed (N,), m/s, and the actions."""
         raise NotImplementedError
 
+    def _draw(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return positions (count, nq) and velocities (count, nv) at the start of episodes."""
+        qpos = self.model.qpos0 + self._rng.uniform(-_RESET_NOISE, _RESET_NOISE, (count, self.model.nq))
+        return qpos, _RESET_NOISE * self._rng.standard_normal((count, self.model.nv))
+
     def _start(self, rows: np.ndarray) -> None:
         """Give the environments (M,) a new episode."""
-        count, model = len(rows), self.model
-        self._qpos[rows] = model.qpos0 + self._rng.uniform(-_RESET_NOISE, _RESET_NOISE, (count, model.nq))
-        self._qvel[rows] = _RESET_NOISE * self._rng.standard_normal((count, model.nv))
+        self._qpos[rows], self._qvel[rows] = self._draw(len(rows))
         self._warmstart[rows] = 0.0
         self._ctrl[rows] = 0.0
         self._age[rows] = 0
@@ -130,7 +133,7 @@ class LocomotionVectorEnv(gymnasium.vector.VectorEnv):
         self._guard()
         obs = self._observe()
         reward, terminated = self._judge((self._place() - before) / self._dt, actions)
-        truncated = ~terminated & (self._age >= EPISODE_STEPS)
+        truncated = ~terminated & (self._age >= self.episode_steps)
         done = terminated | truncated
         info: dict[str, Any] = {}
         if done.any():
