@@ -1,0 +1,1 @@
+"""Arm tasks: reach a pose; pick a box and lift it."""

@@ -1,0 +1,1 @@
+"""Velocity-commanded walking: a legged robot walks and turns as it is told."""
