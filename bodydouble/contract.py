@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from bodydouble.errors import ContractError
+from bodydouble.command import CommandSpec
+from bodydouble.errors import ContractError, InputError
 from bodydouble.observation import ObservationSpec, ObservationTerm
+from bodydouble.randomisation import Randomisation
 
 SCHEMA_VERSION = 1
 """Version of the contract's JSON form."""
@@ -19,8 +21,9 @@ METADATA_KEY = "bodydouble.contract"
 """Key of the contract's JSON in an ONNX file's metadata."""
 MAX_CONTRACT_BYTES = 16 << 20
 """Largest contract text that is parsed."""
-ACTION_MODES = ("residual_reference",)
-"""Meanings an action can have: residual_reference is target = clip(reference + scale * action)."""
+ACTION_MODES = ("residual_reference", "residual_default")
+"""Meanings an action can have: target = clip(base + scale * action), where base is the reference's joint positions at
+the first offset, or the default pose."""
 _JOINT_FIELDS = (
     "default_joint_pos",
     "kp",
@@ -77,6 +80,18 @@ class PolicyContract:
     """Observations (G, size) whose actions were stored."""
     golden_outputs: tuple[tuple[float, ...], ...]
     """Actions (G, J) that the policy must reproduce."""
+    golden_memory: tuple[tuple[float, ...], ...] = ()
+    """Memory (G, M) after each golden input; with a memory these follow each other, from an empty (zero) one on."""
+    memory_size: int = 0
+    """Values M of the memory that a step hands to the next (ONNX memory, next_memory); 0 for none."""
+    command_names: tuple[str, ...] = ()
+    """Values that the robot must be told, in the order of the observation term `command`."""
+    command_low: tuple[float, ...] = ()
+    """Smallest value of each that the policy was trained for."""
+    command_high: tuple[float, ...] = ()
+    """Largest value of each."""
+    randomisation: Randomisation = dataclasses.field(default_factory=Randomisation)
+    """What the policy was trained to bear."""
     schema_version: int = SCHEMA_VERSION
     """Version of this form."""
 
@@ -84,6 +99,16 @@ class PolicyContract:
     def spec(self) -> ObservationSpec:
         """The observation's terms as a spec."""
         return ObservationSpec(self.observation)
+
+    @property
+    def command(self) -> CommandSpec:
+        """The command's values and bounds."""
+        return CommandSpec(self.command_names, self.command_low, self.command_high)
+
+    @property
+    def follows_reference(self) -> bool:
+        """Whether the policy needs a reference motion."""
+        return self.action_mode == "residual_reference" or any(t.name.startswith("ref_") for t in self.observation)
 
     def validate(self) -> None:
         """Check that the contract agrees with itself.
@@ -123,6 +148,7 @@ class PolicyContract:
         substeps = 1.0 / (self.control_hz * self.physics_dt)
         if abs(substeps - round(substeps)) > 1e-6:
             raise ContractError(f"contract control step is {substeps} physics steps, expected a whole number")
+        self._validate_observation()
         size = self.spec.size
         if not self.golden_inputs or len(self.golden_inputs) != len(self.golden_outputs):
             raise ContractError("contract needs golden inputs and as many golden outputs")
@@ -131,10 +157,37 @@ class PolicyContract:
                 raise ContractError(
                     f"contract golden vectors are {len(obs)} -> {len(action)}, expected {size} -> {num_joints}"
                 )
+        if self.memory_size < 0:
+            raise ContractError(f"contract memory_size is {self.memory_size}, expected 0 or more")
+        rows = len(self.golden_inputs) if self.memory_size else 0
+        if [len(row) for row in self.golden_memory] != [self.memory_size] * rows:
+            raise ContractError(
+                f"contract golden memory must be {rows} rows of {self.memory_size} values, one per golden input"
+            )
+
+    def _validate_observation(self) -> None:
+        for term in self.observation:
+            if term.size < 1 or term.history < 1 or not term.clip > 0:
+                raise ContractError(f"contract observation term '{term.name}' needs size, history >= 1 and clip > 0")
+        if self.follows_reference != bool(self.reference_offsets):
+            raise ContractError(
+                f"contract reference offsets are {self.reference_offsets} for a policy that follows "
+                f"{'a' if self.follows_reference else 'no'} reference"
+            )
+        try:
+            command = self.command
+        except InputError as error:
+            raise ContractError(f"contract command does not hold: {error}") from None
+        read = sum(term.size for term in self.observation if term.name == "command")
+        if read != len(command.names):
+            raise ContractError(f"contract names {len(command.names)} command values, its observation reads {read}")
 
     def to_json(self) -> str:
         """Return the contract as JSON; numbers keep every digit (shortest text that reads back equal)."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, allow_nan=False)
+        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        plain["observation"] = [dataclasses.asdict(term) for term in self.observation]
+        plain["randomisation"] = self.randomisation.plain()
+        return json.dumps(plain, sort_keys=True, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> PolicyContract:
@@ -168,11 +221,11 @@ def _parse_field(name: str, value: Any) -> Any:
     try:
         if name in ("robot", "action_mode", "quaternion_order"):
             return _typed(value, str)
-        if name == "joint_names":
+        if name in ("joint_names", "command_names"):
             return tuple(_typed(item, str) for item in _typed(value, list))
-        if name in _JOINT_FIELDS:
+        if name in (*_JOINT_FIELDS, "command_low", "command_high"):
             return tuple(_number(item) for item in _typed(value, list))
-        if name in ("golden_inputs", "golden_outputs"):
+        if name in ("golden_inputs", "golden_outputs", "golden_memory"):
             return tuple(tuple(_number(item) for item in _typed(row, list)) for row in _typed(value, list))
         if name == "reference_offsets":
             return tuple(_typed(item, int) for item in _typed(value, list))
@@ -182,6 +235,8 @@ def _parse_field(name: str, value: Any) -> Any:
             return {_typed(key, str): _typed(item, str) for key, item in _typed(value, dict).items()}
         if name == "observation":
             return tuple(_parse_term(item) for item in _typed(value, list))
+        if name == "randomisation":
+            return Randomisation.from_plain(value)
         return _typed(value, int)
     except (TypeError, KeyError, OverflowError) as error:
         raise ContractError(f"contract field '{name}' has a wrong form ({error}); export the policy again") from None
