@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bodydouble.artifacts import atomic_dir, inputs_hash, is_current, machine_info, provenance, read_json, write_json
 from bodydouble.errors import InputError
@@ -20,25 +17,24 @@ from policy.nets.actor_critic import ActorCritic, MeanPolicy, NetConfig
 from policy.optim.registry import AdamConfig
 from policy.rl import runner as rl
 from policy.rl.ppo import PPO, PPOConfig
-from policy.rl.resume import resume_training, save_training, trim_log
+from policy.rl.resume import save_training
 from policy.rl.tensorboard import Curves
+from policy.training_run import (
+    CHECKPOINT_FILE,
+    CURVES_FOLDER,
+    LOG_FILE,
+    MANIFEST_FILE,
+    TRAINING_FILE,
+    go_on,
+    run_updates,
+    unfinished,
+)
 from sim.backend.cpu_batch import CpuBatch
 from sim.env.evaluate import Evaluation, evaluate
 from sim.env.tracked_robot import TrackedRobot
 from sim.env.tracking_env import TrackingEnv
 from sim.stage.stage import Stage
 from sim.tasks.tracking.config import RandomisationConfig, ResetConfig, TrackingConfig
-
-CHECKPOINT_FILE = "policy.safetensors"
-"""The trained network."""
-MANIFEST_FILE = "policy.json"
-"""What it was trained from and how well it does."""
-LOG_FILE = "log.jsonl"
-"""One line per update."""
-CURVES_FOLDER = "tensorboard"
-"""The same for TensorBoard, if asked for."""
-TRAINING_FILE = "training.safetensors"
-"""The unfinished training, in the folder that `unfinished` names."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +140,7 @@ def train(stage_path: Path, out: Path, config: TrainConfig | None = None) -> Tra
     with atomic_dir(out) as folder:
         initial = {name: tensor.clone() for name, tensor in net.state_dict().items()}
         runner = rl.Runner(env, ppo, torch.device("cpu"))
-        begun_at = _go_on(runner, work, key)
+        begun_at = go_on(runner, work, key)
 
         def info(env_steps: int, updates: int, extra: dict[str, Any]) -> CheckpointInfo:
             return CheckpointInfo(
@@ -163,7 +159,10 @@ def train(stage_path: Path, out: Path, config: TrainConfig | None = None) -> Tra
             save_training(work / TRAINING_FILE, runner, info(progress.env_steps, progress.update, extra))
 
         with Curves(work / CURVES_FOLDER, config.tensorboard, begun_at) as curves:
-            last = _run(runner, config, work / LOG_FILE, out / "nan_rollout.safetensors", curves, save)
+            last = run_updates(
+                runner, config.updates, work / LOG_FILE, out / "nan_rollout.safetensors", curves,
+                config.checkpoint_every, save,
+            )  # fmt: skip
         trained = _judge(stage, robot, net, config)
         better = (trained.success_rate, -trained.mean_body_error_m) > (started.success_rate, -started.mean_body_error_m)
         if not better:
@@ -197,24 +196,6 @@ def train(stage_path: Path, out: Path, config: TrainConfig | None = None) -> Tra
         write_json(folder / MANIFEST_FILE, manifest)
     shutil.rmtree(work)
     return Trained(out, figures, kept)
-
-
-def unfinished(out: Path) -> Path:
-    """Return the folder, beside `out`, of the checkpoints and the log of a training that has not ended."""
-    return out.with_name(f".{out.name}.unfinished")
-
-
-def _go_on(runner: rl.Runner, work: Path, key: str) -> int:
-    """Resume an interrupted training of the same inputs, or clear the folder; return the update to go on from."""
-    path = work / TRAINING_FILE
-    if path.is_file() and load_checkpoint(path)[1].extra.get("inputs") == key:
-        resume_training(path, runner)
-        trim_log(work / LOG_FILE, runner.update)
-        return runner.update
-    if work.exists():
-        shutil.rmtree(work)
-    work.mkdir(parents=True)
-    return 0
 
 
 def _check_config(config: TrainConfig) -> None:
@@ -272,30 +253,3 @@ def _judge(stage: Stage, robot: TrackedRobot, net: ActorCritic, config: TrainCon
         return policy(torch.as_tensor(obs)).numpy()
 
     return evaluate(env, act, round(seconds * stage.control_hz) + 1)
-
-
-def _run(
-    runner: rl.Runner,
-    config: TrainConfig,
-    log: Path,
-    dump: Path,
-    curves: Curves,
-    save: Callable[[rl.Progress], None],
-) -> rl.Progress:
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("updates, reward {task.fields[reward]:.4f}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("training", total=config.updates, completed=runner.update, reward=0.0)
-
-        def on_update(progress: rl.Progress) -> None:
-            bar.update(task, completed=progress.update, reward=progress.stats["reward"])
-            curves.add(progress)
-            if config.checkpoint_every and progress.update % config.checkpoint_every == 0:
-                save(progress)
-
-        return runner.train(lambda progress: progress.update >= config.updates, on_update, log=log, dump=dump)

@@ -103,6 +103,11 @@ class TaskEnv:
         """The policy observation's terms."""
         return self._builder.spec
 
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Names of the task's terminations; `TaskStep.failure` counts them from 1."""
+        return tuple(self._task.terminations)
+
     def reset(self) -> dict[str, Array]:
         """Start every environment anew and return its observations."""
         everywhere = self.backend.asarray([True] * self.num_envs)
