@@ -48,8 +48,10 @@ class SimFaults:
     """Encoder noise, rad."""
     gyro_noise: float = 0.0
     """Gyro noise, rad/s."""
+    speed_noise: float = 0.0
+    """Noise of the joint speeds, rad/s."""
     loss: float = 0.0
-    """Share of the sensor messages that are lost."""
+    """Share of the sensor messages, and of the commands, that are lost."""
     seed: int = 0
     """Seed of noise and loss."""
 
@@ -153,18 +155,17 @@ def _perform(policy: Path, stage: Path, folder: Path, reference: RobotMotion, co
     with_orchestrator = config.orchestrator
     if with_orchestrator and importlib.util.find_spec(_ORCHESTRATOR) is None:
         raise InputError("the orchestrator is not installed; run with --config.no-orchestrator")
-    faults = config.faults
+    subscribers = str(3 if with_orchestrator else 2)
+    faults = [word for name, value in vars(config.faults).items() for word in (_flag(name), str(value))]
     commands = {
         "recorder": ["robot.nodes.recorder_node", "--out", str(folder / RUN_FILE)],
         "sim_robot": [
             "sim.nodes.sim_robot_node", "--stage", str(stage), "--truth", str(folder / "truth.npz"),
-            "--subscribers", str(3 if with_orchestrator else 2), "--delay-steps", str(faults.delay_steps),
-            "--joint-noise", str(faults.joint_noise), "--gyro-noise", str(faults.gyro_noise),
-            "--loss", str(faults.loss), "--seed", str(faults.seed),
+            "--subscribers", subscribers, *faults,
         ],
         "policy": [
             "robot.nodes.policy_node", "--policy", str(policy), "--reference", str(stage / "reference.npz"),
-            "--subscribers", str(3 if with_orchestrator else 2),
+            "--subscribers", subscribers, "--ros-args", "-p", "autostart:=true",
         ],
     }  # fmt: skip
     if with_orchestrator:
@@ -175,11 +176,15 @@ def _perform(policy: Path, stage: Path, folder: Path, reference: RobotMotion, co
         _watch(processes, reference, config, environment)
 
 
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 @contextlib.contextmanager
 def _processes(
     commands: dict[str, list[str]], environment: dict[str, str], folder: Path
 ) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
-    """Start the nodes; at the end stop them, the recorder last, and complain about those that failed."""
+    """Start the nodes; at the end stop them, the policy first and the recorder last, and tell which failed."""
     processes: dict[str, subprocess.Popen[bytes]] = {}
     logs = {name: open(folder / f"{name}.log", "wb") for name in commands}  # noqa: SIM115 - closed below
     failures: list[str] = []
@@ -190,7 +195,7 @@ def _processes(
             )
         yield processes
     finally:
-        for name in sorted(processes, key=lambda name: name == "recorder"):
+        for name in sorted(processes, key=lambda name: (name == "recorder", name != "policy")):
             code = _stop(processes[name])
             if code != 0:
                 failures.append(f"{name} ended with status {code}")

@@ -11,10 +11,10 @@ import numpy as np
 
 from bodydouble.artifacts import inputs_hash, is_current, machine_info, provenance, read_json, write_json
 from bodydouble.errors import ContractError, RecordingError
-from bodydouble.frames import wxyz_from_xyzw
 from bodydouble.motion import RobotMotion
 from bodydouble.recording.messages import stamp_ns
 from bodydouble.recording.reader import RecordingReader
+from robot.inputs import READERS
 from robot.policy_file import PolicyFile
 from robot.run_figures import read_ticks
 from robot.runtime import PolicyRuntime, TickResult
@@ -201,12 +201,4 @@ def _feed(
                 f"{tick['tick']} consumed; the recorder dropped it or the file was cut"
             )
         consumed[name] = stamp
-        if name == "joint_states":
-            runtime.on_joint_state(stamp, tuple(message.name), np.array(message.position), np.array(message.velocity))
-        elif name == "imu":
-            q, w = message.orientation, message.angular_velocity
-            quat = wxyz_from_xyzw(np.array([q.x, q.y, q.z, q.w]))
-            runtime.on_imu(stamp, quat, np.array([w.x, w.y, w.z]))
-        else:
-            p = message.pose.pose.position
-            runtime.on_odom(stamp, np.array([p.x, p.y, p.z]))
+        READERS[name](runtime, stamp, message)

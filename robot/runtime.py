@@ -12,16 +12,21 @@ from bodydouble.errors import ContractError, InputError
 from bodydouble.frames import quat_normalize
 from bodydouble.motion import RobotMotion
 from bodydouble.observation import ObservationBuilder, RobotState
+from robot.engagement import RAMP_IN, RUN, Engagement, Ramps
 from robot.policy_file import PolicyFile
 from robot.reference_player import SKILLS, ReferencePlayer
 from robot.safety import SafetyConfig, SafetyFilter, SafetyInputs
 
 INPUTS = ("joint_states", "imu", "odom")
 """Inputs a tick consumes, the latest of each."""
-RAMP_S = 0.3
-"""Time over which the first commands go from the measured pose to the policy's, s."""
-COMMANDS = (*SKILLS, "estop", "resume")
-"""What an operator or an orchestrator can ask for."""
+COMMANDS = (*SKILLS, "estop", "resume", "hold", "engage")
+"""What can be asked for: a skill; the emergency stop and its release; to let go of the robot and to take hold again."""
+EXPLAINED = ("estop", "refused")
+"""What may carry a reason, as in `estop: REASON`. `refused: REASON` tells of an input that was not taken."""
+MAX_PENDING = 100
+"""Largest number of requests between two ticks; an emergency stop is always taken."""
+MAX_JOINT_NAMES = 1000
+"""Longest joint state that is read."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class TickResult:
     t_ns: int
     """Time of the tick on the robot's clock, ns."""
     mode: str
-    """waiting (for inputs, nothing is sent), ramp, run or stopped."""
+    """waiting (for inputs, nothing is sent), stopped, or the phase: hold, ramp (in), run, ramp_out."""
     skill: str
     """Skill in force."""
     frame: int
@@ -41,19 +46,19 @@ class TickResult:
     finished: bool
     """Whether the reference is at its end."""
     commands: tuple[str, ...]
-    """Skills and stops that were asked for since the last tick and took effect in this one."""
+    """What was asked for since the last tick and took effect in this one, in the form that `ask` takes."""
     heartbeat_age_s: float
     """Time since the operator's last heartbeat, s."""
     stamps: dict[str, int]
     """Stamp of the consumed message of each input, ns."""
     obs: np.ndarray | None
-    """Observation (P,), float32; None while waiting or stopped."""
+    """Observation (P,), float32; None where the policy was not asked: waiting, stopped, hold, ramp_out."""
     action: np.ndarray | None
     """Action (J,), float32."""
     command: np.ndarray | None
     """Joint targets (J,), rad, float64; None means that nothing is sent."""
     events: tuple[str, ...]
-    """The safety layer's interventions."""
+    """The safety layer's interventions and the inputs that were refused, each with its reason."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON types; numbers keep every bit."""
@@ -105,8 +110,14 @@ class PolicyRuntime:
         self._pending: list[str] = []
         self._tick = 0
         self._heartbeat_age_s = 0.0
-        self._ramp_from: np.ndarray | None = None
-        self._ramped = 0
+        self._acceleration: np.ndarray | None = None
+        self._feet: tuple[bool, ...] | None = None
+        self.engagement = Engagement()
+        self._ramps = Ramps(
+            rest=np.array(contract.default_joint_pos),
+            max_step=np.array(contract.joint_velocity_limit) / contract.control_hz,
+            control_hz=contract.control_hz,
+        )
 
     def on_joint_state(self, stamp_ns: int, names: tuple[str, ...], position: np.ndarray, velocity: np.ndarray) -> None:
         """Take joint positions (n,) in rad and speeds (n,) in rad/s, mapped by name.
@@ -114,6 +125,8 @@ class PolicyRuntime:
         Raises:
             ContractError: A joint of the contract is missing or named twice, or the arrays' lengths differ.
         """
+        if not self._newer("joint_states", stamp_ns):
+            return
         if names != self._names:
             self._map(names)
         if len(position) != len(names) or len(velocity) != len(names):
@@ -124,25 +137,60 @@ class PolicyRuntime:
         self._joint_pos, self._joint_vel = np.asarray(position)[self._order], np.asarray(velocity)[self._order]
         self._stamps["joint_states"] = stamp_ns
 
-    def on_imu(self, stamp_ns: int, quat: np.ndarray, gyro: np.ndarray) -> None:
-        """Take the base's orientation (4,), wxyz, and angular velocity (3,), base frame, rad/s."""
+    def on_imu(self, stamp_ns: int, quat: np.ndarray, gyro: np.ndarray, acceleration: np.ndarray | None = None) -> None:
+        """Take the base's orientation (4,), wxyz, angular velocity (3,), base frame, rad/s, and accelerometer (3,).
+
+        The accelerometer reads gravity upwards when at rest, m/s^2; None where the IMU has none.
+        """
+        if not self._newer("imu", stamp_ns):
+            return
         self._quat, self._gyro = np.asarray(quat, dtype=np.float64), np.asarray(gyro, dtype=np.float64)
+        self._acceleration = None if acceleration is None else np.asarray(acceleration, dtype=np.float64)
         self._stamps["imu"] = stamp_ns
 
     def on_odom(self, stamp_ns: int, position: np.ndarray) -> None:
         """Take the base's position (3,), world, m."""
+        if not self._newer("odom", stamp_ns):
+            return
         self._root_pos = np.asarray(position, dtype=np.float64)
         self._stamps["odom"] = stamp_ns
 
     def ask(self, command: str) -> None:
-        """Ask for a skill, an emergency stop or its release; it takes effect in the next tick.
+        """Ask for one of COMMANDS, or tell of a refused input; it takes effect in the next tick.
+
+        Args:
+            command: The command; those of EXPLAINED may be followed by a colon, a space and a reason.
 
         Raises:
-            ContractError: The command is unknown.
+            ContractError: The command is unknown, or too many wait.
         """
-        if command not in COMMANDS:
+        name, colon, _ = command.partition(": ")
+        if name not in (*COMMANDS, "refused") or bool(colon) > (name in EXPLAINED):
             raise ContractError(f"command {command!r} is unknown; known commands: {', '.join(COMMANDS)}")
+        if name == "estop":
+            # One is enough, and there is always room for one.
+            if not any(waiting.startswith("estop") for waiting in self._pending):
+                self._pending.append(command)
+            return
+        if len(self._pending) >= MAX_PENDING:
+            raise ContractError(f"command {command!r} is the {MAX_PENDING + 1}th since the last tick; ask more slowly")
         self._pending.append(command)
+
+    def refuse(self, source: str, reason: str) -> None:
+        """Tell of an input message that was not taken; one per input and tick is told."""
+        text = f"refused: {source}: "
+        if len(self._pending) < MAX_PENDING and not any(waiting.startswith(text) for waiting in self._pending):
+            self.ask(text + reason)
+
+    @property
+    def next_tick(self) -> int:
+        """Number of the next tick: the first that obeys what is asked for now."""
+        return self._tick
+
+    @property
+    def stamps(self) -> dict[str, int]:
+        """Stamp of the last message of each input, ns."""
+        return dict(self._stamps)
 
     def tick(self, t_ns: int, heartbeat_age_s: float = 0.0) -> TickResult:
         """Decide on the command of one control step.
@@ -152,26 +200,26 @@ class PolicyRuntime:
             heartbeat_age_s: Time since the operator's last heartbeat, s.
         """
         asked, self._pending = tuple(self._pending), []
-        for command in asked:
-            if command == "estop":
-                self.safety.stop("emergency stop")
-            elif command == "resume":
-                self.safety.resume()
-                self._ramp_from = None
-            else:
-                self.player.select(command)
+        refused = tuple(command for command in asked if self._obey(command))
         number, self._tick = self._tick, self._tick + 1
         self._heartbeat_age_s = heartbeat_age_s
         frame, skill = self.player.frame, self.player.skill
         if len(self._stamps) < len(INPUTS):
-            return self._result(number, t_ns, "waiting", skill, frame, asked)
+            return self._result(number, t_ns, "waiting", skill, frame, asked, events=refused)
         obs = action = target = None
-        if not self._finite():
-            self.safety.stop("an input is not finite")
+        bad = self._not_finite()
+        if bad:
+            self.safety.stop(f"an input is not finite: {bad}")
         if not self.safety.stopped:
-            obs, action, target = self._think()
-            if not np.isfinite(action).all():
-                self.safety.stop("an action of the policy is not finite")
+            asks = self.engagement.asks_policy
+            if asks:
+                obs, action, target = self._think()
+                if not np.isfinite(action).all():
+                    self.safety.stop("an action of the policy is not finite")
+            self.engagement, target = self.engagement.advance(
+                target, self._joint_pos, self.safety.last_command, self._ramps
+            )
+        acceleration = self._acceleration
         decision = self.safety.filter(
             SafetyInputs(
                 target=target,
@@ -181,15 +229,52 @@ class PolicyRuntime:
                 input_age_s=(t_ns - min(self._stamps.values())) / 1e9,
                 input_lead_s=(max(self._stamps.values()) - t_ns) / 1e9,
                 heartbeat_age_s=heartbeat_age_s,
+                feet_in_contact=self._feet,
+                base_acceleration=None if acceleration is None else float(np.linalg.norm(acceleration)),
             )
         )
-        mode = "stopped" if decision.stopped else "ramp" if self._ramping else "run"
-        if mode != "stopped":
+        mode = "stopped" if decision.stopped else self.engagement.phase
+        if mode in (RAMP_IN, RUN):
             self.player.advance()
         return self._result(
             number, t_ns, mode, skill, frame, asked, obs=obs, action=action, command=decision.command,
-            events=decision.events,
+            events=refused + decision.events,
         )  # fmt: skip
+
+    def _obey(self, command: str) -> bool:
+        """Do what was asked for; return whether it tells of a refused input."""
+        name, _, reason = command.partition(": ")
+        if name == "estop":
+            self.safety.stop(f"emergency stop: {reason}" if reason else "emergency stop")
+        elif name == "resume":
+            self.safety.resume()
+            self._engage(Engagement())
+        elif name == "hold":
+            self.engagement = self.engagement.release()
+        elif name == "engage":
+            self._engage(self.engagement.engage())
+        elif name != "refused":
+            self.player.select(name)
+        return name == "refused"
+
+    def _engage(self, engagement: Engagement) -> None:
+        if engagement is not self.engagement:
+            # The policy begins anew: what it saw and did before it let go says nothing about now.
+            self._history = None
+            self._last_action = np.zeros_like(self._last_action)
+        self.engagement = engagement
+
+    def _newer(self, source: str, stamp_ns: int) -> bool:
+        """Return whether a message is newer than the last one; an older one is told, a repeated one is not taken.
+
+        While the robot is stopped any message is taken: a clock that was set back must not silence an input for good.
+        """
+        last = self._stamps.get(source)
+        if last is None or stamp_ns > last or (self.safety.stopped and stamp_ns != last):
+            return True
+        if stamp_ns < last:
+            self.refuse(source, f"stamped {(last - stamp_ns) / 1e6:.1f} ms before the last one")
+        return False
 
     def _think(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         state = RobotState(
@@ -208,22 +293,19 @@ class PolicyRuntime:
         action = self._policy.act(obs[0])
         self._last_action = np.nan_to_num(action, nan=0.0, posinf=0.0, neginf=0.0)[None]
         target = action_to_target(action, window.joint_pos[0, 0], self._scale, self._lower, self._upper)
-        return obs[0], action, self._ramp(target.astype(np.float64))
+        return obs[0], action, target.astype(np.float64)
 
-    def _ramp(self, target: np.ndarray) -> np.ndarray:
-        if self._ramp_from is None:
-            self._ramp_from, self._ramped = self._joint_pos.copy(), 0
-        self._ramped += 1
-        share = min(1.0, self._ramped / (RAMP_S * self.contract.control_hz))
-        return (1 - share) * self._ramp_from + share * target
-
-    @property
-    def _ramping(self) -> bool:
-        return self._ramped < RAMP_S * self.contract.control_hz
-
-    def _finite(self) -> bool:
-        arrays = (self._joint_pos, self._joint_vel, self._quat, self._gyro, self._root_pos)
-        return all(bool(np.isfinite(array).all()) for array in arrays) and float(np.abs(self._quat).max()) > 0.1
+    def _not_finite(self) -> str:
+        """Return which inputs hold a value that is not finite, or an orientation of no length."""
+        inputs = {
+            "joint_states": (self._joint_pos, self._joint_vel),
+            "imu": (self._quat, self._gyro),
+            "odom": (self._root_pos,),
+        }
+        bad = [name for name, arrays in inputs.items() if not all(np.isfinite(array).all() for array in arrays)]
+        if not bad and not float(np.abs(self._quat).max()) > 0.1:
+            bad = ["imu"]
+        return ", ".join(bad)
 
     def _tilt(self) -> float:
         # A NaN orientation gives NaN, which the safety layer takes for a fall.
@@ -234,6 +316,8 @@ class PolicyRuntime:
         return float(np.arccos(np.clip(1 - 2 * (x * x + y * y) / norm, -1.0, 1.0)))
 
     def _map(self, names: tuple[str, ...]) -> None:
+        if len(names) > MAX_JOINT_NAMES:
+            raise ContractError(f"joint state names {len(names)} joints, at most {MAX_JOINT_NAMES} are read")
         for joint in self.contract.joint_names:
             if names.count(joint) != 1:
                 raise ContractError(f"joint state names joint {joint} {names.count(joint)} times, expected once")

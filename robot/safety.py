@@ -11,7 +11,6 @@ import numpy as np
 from bodydouble.contract import PolicyContract
 from bodydouble.errors import InputError
 
-
 GRAVITY = 9.81
 """What an accelerometer at rest reads, m/s^2."""
 _OPTIONAL = ("heartbeat_timeout_s", "contact_loss_s", "free_fall_s")

@@ -1,205 +1,380 @@
-"""The policy's node: control thread with absolute deadlines, messages on a single-threaded executor.
+"""The policy's node: a ROS 2 lifecycle node with a control thread of its own and messages on one executor.
 
-python -m robot.nodes.policy_node --policy policy.onnx --reference stage/reference.npz [--ros-args ...]
+    python -m robot.nodes.policy_node --policy policy.onnx --reference stage/reference.npz [--ros-args ...]
+
+| state | what is so |
+|---|---|
+| unconfigured | nothing is loaded |
+| inactive | the policy is loaded and checked, inputs are heard, no command is sent |
+| active | the control thread ticks: hold, ramp in from the present pose, run |
+| finalized | everything is released |
+
+Deactivating lets go at once and returns; the control thread ramps out to the rest pose meanwhile, sends it, and ends.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import gc
 import json
+import os
 import sys
 import threading
 import time
-from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from builtin_interfaces.msg import Duration
+from diagnostic_msgs.msg import DiagnosticArray
 from nav_msgs.msg import Odometry
-from rclpy.node import Node
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import Imu, JointState
 from std_msgs.msg import Empty, Float64MultiArray, String
 from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from bodydouble.errors import BodydoubleError, ContractError
-from bodydouble.frames import wxyz_from_xyzw
+from bodydouble.errors import BodydoubleError, ContractError, InputError
 from bodydouble.motion import RobotMotion
 from bodydouble.recording.messages import stamp_ns
+from robot.engagement import HOLD
+from robot.inputs import READERS
+from robot.nodes.policy_diagnostics import TickStatistics, diagnostic_status
 from robot.nodes.process import (
     COMMANDS,
+    CONTRACT,
     DIAGNOSTICS,
+    GAINS,
     HEARTBEAT,
     IMU,
     JOINT_STATES,
     ODOM,
     SKILL,
     TICK,
+    TRAJECTORY,
+    latched,
+    latest,
+    parameter,
     reliable,
     running_node,
 )
 from robot.policy_file import PolicyFile
-from robot.runtime import PolicyRuntime, TickResult
+from robot.reference_player import SKILLS
+from robot.runtime import PolicyRuntime
+from robot.safety import SafetyConfig
+
+RECEIVERS = ("forward_position_controller", "joint_trajectory_controller")
+"""Who can take the commands: ros2_control's two standard controllers."""
+SWITCH_INTERVAL_S = 0.0005
+"""How long the executor's thread may keep the interpreter from a control thread that is due, s."""
+_SENSORS = {"joint_states": (JOINT_STATES, JointState), "imu": (IMU, Imu), "odom": (ODOM, Odometry)}
+_OK, _FAILED = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
-class PolicyNode:
-    """Publishers, subscriptions and services around a PolicyRuntime."""
+class PolicyNode(LifecycleNode):
+    """Publishers, subscriptions, services and the control thread around a PolicyRuntime."""
 
-    def __init__(self, node: Node, runtime: PolicyRuntime, subscribers: int) -> None:
-        """Connect the runtime to topics.
+    def __init__(self, name: str, policy: str = "", reference: str = "", subscribers: int = 0) -> None:
+        """Declare the parameters; they are read when the node is configured.
 
         Args:
-            node: The node.
-            runtime: The runtime.
-            subscribers: Subscribers of the tick topic to wait for before the first tick, so that none is missed.
+            name: Name of the node.
+            policy: Default of the parameter of that name.
+            reference: Default of the parameter of that name.
+            subscribers: Default of the parameter `wait_for_subscribers`.
         """
-        self._node, self._runtime = node, runtime
+        super().__init__(name)
+        parameter(self, "policy", policy, "the policy (.onnx)")
+        parameter(self, "reference", reference, "the stage's reference.npz; unused by policies that follow none")
+        parameter(self, "receiver", RECEIVERS[0], f"who takes the commands: {' or '.join(RECEIVERS)}")
+        parameter(self, "hold_at_start", False, "hold the present pose when activated, until `resume` is called")
+        parameter(self, "autostart", False, "configure and activate at once, without a lifecycle manager")
+        parameter(self, "wait_for_subscribers", subscribers, "subscribers of the ticks to wait for before the first")
+        parameter(self, "realtime_priority", 0, "SCHED_FIFO priority of the control thread; 0 leaves it as it is")
+        for field in dataclasses.fields(SafetyConfig):
+            parameter(self, f"safety.{field.name}", field.default, "bound of the safety layer, see robot.safety")
+        self.failure = ""
         self._lock = threading.Lock()
-        self._wait_for = subscribers
-        self._heartbeat_ns = time.time_ns()
-        self._durations: deque[float] = deque(maxlen=500)
-        self._missed = self._ticks = self._interventions = 0
-        self._last: TickResult | None = None
-        self._command = node.create_publisher(Float64MultiArray, COMMANDS, reliable(1))
-        self._tick = node.create_publisher(String, TICK, reliable(200))
-        self._diagnostics = node.create_publisher(DiagnosticArray, DIAGNOSTICS, reliable(1))
-        node.create_subscription(JointState, JOINT_STATES, self._on_joint_state, reliable(5))
-        node.create_subscription(Imu, IMU, self._on_imu, reliable(5))
-        node.create_subscription(Odometry, ODOM, self._on_odom, reliable(5))
-        node.create_subscription(String, SKILL, self._on_skill, reliable(10))
-        node.create_subscription(Empty, HEARTBEAT, self._on_heartbeat, reliable(1))
-        node.create_service(Trigger, "~/estop", self._on_estop)
-        node.create_service(Trigger, "~/resume", self._on_resume)
-        node.create_timer(1.0, self._diagnose)
+        self._quit = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._runtime: PolicyRuntime | None = None
+        self._made: list[tuple[Callable[[Any], bool], Any]] = []
+        self._publish: Callable[[list[float]], None] = lambda _: None
+        self._active = self._ticking = False
+        self._heartbeat_ns = 0
+        self._statistics = TickStatistics()
 
-    def control(self, stop: threading.Event) -> None:
-        """Tick at the contract's rate until told to stop; a late tick is counted, never made up for."""
-        while self._tick.get_subscription_count() < self._wait_for and not stop.wait(0.01):
+    # Lifecycle. rclpy swallows what these raise, so they tell and fail.
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load and check the policy, and connect."""
+        del state
+        try:
+            self._runtime = self._load()
+        except BodydoubleError as error:
+            self.failure = str(error)
+            self.get_logger().error(f"not configured: {error}")
+            return _FAILED
+        self._statistics = TickStatistics()
+        self._connect(self._runtime)
+        return _OK
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Take hold of the robot: start the control thread, or turn a ramp out that still runs."""
+        del state
+        assert self._runtime is not None
+        with self._lock:
+            first = self._runtime.next_tick == 0
+            if first and self._value("hold_at_start"):
+                self._runtime.ask("hold")
+            elif not first:
+                self._runtime.ask("engage")
+            self._active = True
+            self._heartbeat_ns = time.time_ns()
+            if not self._ticking:
+                self._ticking = True
+                self._thread = threading.Thread(target=self._control, name="policy-control", daemon=True)
+                self._thread.start()
+        return _OK
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of the robot; the control thread ramps out and ends."""
+        del state
+        assert self._runtime is not None
+        with self._lock:
+            self._active = False
+            self._runtime.ask("hold")
+        return _OK
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Forget the policy."""
+        del state
+        self.stop()
+        for destroy, made in self._made:
+            destroy(made)
+        self._made, self._runtime = [], None
+        return _OK
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """End the control thread at once and forget the policy; deactivate first where a ramp out is wanted."""
+        return self.on_cleanup(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Forget the policy; the node is unconfigured then."""
+        return self.on_cleanup(state)
+
+    def stop(self) -> None:
+        """End the control thread; what was sent last stays in force at the receiver."""
+        self._active = False
+        self._quit.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5.0)
+        self._thread = None
+        self._quit.clear()
+
+    def _value(self, name: str) -> Any:
+        return self.get_parameter(name).value
+
+    def _load(self) -> PolicyRuntime:
+        policy, reference, receiver = (self._value(name) for name in ("policy", "reference", "receiver"))
+        if receiver not in RECEIVERS:
+            raise InputError(f"parameter receiver is '{receiver}', expected one of {', '.join(RECEIVERS)}")
+        if not policy:
+            raise InputError("parameter policy is empty, expected the path of a policy (.onnx)")
+        safety = {field.name: self._value(f"safety.{field.name}") for field in dataclasses.fields(SafetyConfig)}
+        file = PolicyFile(Path(policy))
+        motion = RobotMotion.load(Path(reference))
+        return PolicyRuntime(file, motion, SafetyConfig(**safety))
+
+    def _connect(self, runtime: PolicyRuntime) -> None:
+        contract = runtime.contract
+        if self._value("receiver") == RECEIVERS[0]:
+            forward = self._publisher(Float64MultiArray, COMMANDS, reliable(1))
+            self._publish = lambda command: forward.publish(Float64MultiArray(data=command))
+        else:
+            trajectory = self._publisher(JointTrajectory, TRAJECTORY, reliable(1))
+            names, period = list(contract.joint_names), Duration(nanosec=round(1e9 / contract.control_hz))
+            self._publish = lambda command: trajectory.publish(
+                JointTrajectory(
+                    joint_names=names, points=[JointTrajectoryPoint(positions=command, time_from_start=period)]
+                )
+            )
+        self._tick = self._publisher(String, TICK, reliable(200))
+        self._diagnostics = self._publisher(DiagnosticArray, DIAGNOSTICS, reliable(1))
+        self._publisher(String, CONTRACT, latched()).publish(String(data=contract.to_json()))
+        gains = {"joint_names": contract.joint_names, "kp": contract.kp, "kd": contract.kd}
+        gains["effort_limit"] = contract.effort_limit
+        self._publisher(String, GAINS, latched()).publish(String(data=json.dumps(gains)))
+        for source, (topic, kind) in _SENSORS.items():
+            self._subscribe(kind, topic, self._taker(source), latest(5))
+        self._subscribe(String, SKILL, self._on_skill, reliable(10))
+        self._subscribe(Empty, HEARTBEAT, self._on_heartbeat, reliable(1))
+        for name in ("estop", "resume", "hold"):
+            self._made.append((self.destroy_service, self.create_service(Trigger, f"~/{name}", self._asker(name))))
+        self._made.append((self.destroy_timer, self.create_timer(1.0, self._diagnose)))
+
+    def _publisher(self, kind: Any, topic: str, qos: Any) -> Any:
+        made = self.create_publisher(kind, topic, qos)
+        self._made.append((self.destroy_publisher, made))
+        return made
+
+    def _subscribe(self, kind: Any, topic: str, callback: Callable[[Any], None], qos: Any) -> None:
+        self._made.append((self.destroy_subscription, self.create_subscription(kind, topic, callback, qos)))
+
+    # The control thread.
+
+    def _control(self) -> None:
+        """Tick at the contract's rate until let go; a late tick is counted, never made up for."""
+        runtime = self._runtime
+        assert runtime is not None
+        if self._value("realtime_priority"):
+            self._take_priority(self._value("realtime_priority"))
+        while self._tick.get_subscription_count() < self._value("wait_for_subscribers") and not self._quit.wait(0.01):
             pass
-        period_ns = round(1e9 / self._runtime.contract.control_hz)
+        period_ns = round(1e9 / runtime.contract.control_hz)
         gc.collect()
         gc.freeze()
         deadline = time.monotonic_ns() + period_ns
-        while not stop.is_set():
+        while not self._quit.is_set():
             time.sleep(max(0, deadline - time.monotonic_ns()) / 1e9)
-            late_ns = time.monotonic_ns() - deadline
-            self._step(late_ns)
+            if not self._step(runtime, time.monotonic_ns() - deadline):
+                return
             deadline += period_ns
             behind = time.monotonic_ns() - deadline
             if behind > 0:
                 skipped = 1 + behind // period_ns
-                self._missed += skipped
+                self._statistics.missed += skipped
                 deadline += skipped * period_ns
+        self._ticking = False
 
-    def _step(self, late_ns: int) -> None:
+    def _take_priority(self, priority: int) -> None:
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+        except OSError as error:
+            self.get_logger().warning(
+                f"realtime_priority {priority} is not granted ({error.strerror}); going on without"
+            )
+
+    def _step(self, runtime: PolicyRuntime, late_ns: int) -> bool:
+        """Tick once; return whether there is more to do."""
         begun = time.perf_counter_ns()
         with self._lock:
             now = time.time_ns()
-            result = self._runtime.tick(now, (now - self._heartbeat_ns) / 1e9)
+            result = runtime.tick(now, (now - self._heartbeat_ns) / 1e9)
+            # Nothing is asked for between this and the thread's end, or it would wait for the next activation.
+            goes_on = self._active or result.mode not in (HOLD, "stopped", "waiting")
+            self._ticking = goes_on
         if result.command is not None:
-            self._command.publish(Float64MultiArray(data=result.command.tolist()))
+            self._publish(result.command.tolist())
         duration_ms = (time.perf_counter_ns() - begun) / 1e6
-        self._durations.append(duration_ms)
-        self._ticks += 1
-        self._interventions += bool(result.events)
-        self._last = result
-        text = json.dumps(result.to_dict() | {"tick_ms": duration_ms, "late_ms": late_ns / 1e6, "missed": self._missed})
-        self._tick.publish(String(data=text))
+        statistics = self._statistics
+        statistics.add(result, duration_ms)
+        extra = {"tick_ms": duration_ms, "late_ms": late_ns / 1e6, "missed": statistics.missed}
+        self._tick.publish(String(data=json.dumps(result.to_dict() | extra)))
+        return goes_on
 
-    def _on_joint_state(self, message: JointState) -> None:
-        with self._lock:
-            try:
-                self._runtime.on_joint_state(
-                    stamp_ns(message.header.stamp), tuple(message.name), np.array(message.position),
-                    np.array(message.velocity),
-                )  # fmt: skip
-            except ContractError as error:
-                self._refuse(error)
+    # Messages and services, on the executor's thread.
 
-    def _on_imu(self, message: Imu) -> None:
-        q, w = message.orientation, message.angular_velocity
-        quat = wxyz_from_xyzw(np.array([q.x, q.y, q.z, q.w]))
-        with self._lock:
-            self._runtime.on_imu(stamp_ns(message.header.stamp), quat, np.array([w.x, w.y, w.z]))
+    def _taker(self, source: str) -> Callable[[Any], None]:
+        read = READERS[source]
 
-    def _on_odom(self, message: Odometry) -> None:
-        p = message.pose.pose.position
-        with self._lock:
-            self._runtime.on_odom(stamp_ns(message.header.stamp), np.array([p.x, p.y, p.z]))
+        def take(message: Any) -> None:
+            runtime = self._runtime
+            if runtime is None:
+                return
+            with self._lock:
+                try:
+                    read(runtime, stamp_ns(message.header.stamp), message)
+                except ContractError as error:
+                    # In doubt it stops: a robot whose joints are not understood must not be commanded.
+                    # While nothing ticks, nothing is commanded: such a message is only not taken.
+                    if self._ticking and not runtime.safety.stopped:
+                        runtime.ask(f"estop: {error}")
+                        self.get_logger().error(f"stopped: {error}", throttle_duration_sec=1.0)
+
+        return take
 
     def _on_skill(self, message: String) -> None:
+        runtime = self._runtime
+        if runtime is None or not self._active:
+            self.get_logger().warning("skill message refused: the node is not active", throttle_duration_sec=1.0)
+            return
         try:
             skill = json.loads(message.data)["skill"]
+            if skill not in SKILLS:
+                raise ContractError(f"skill {str(skill)[:40]!r} is unknown; known skills: {', '.join(SKILLS)}")
             with self._lock:
-                self._runtime.ask(skill)
-        except (ValueError, KeyError, TypeError, ContractError) as error:
-            self._node.get_logger().error(f"skill message refused: {error}")
+                runtime.ask(skill)
+        except (ValueError, KeyError, TypeError, RecursionError, ContractError) as error:
+            self.get_logger().error(f"skill message refused: {error}", throttle_duration_sec=1.0)
 
     def _on_heartbeat(self, message: Empty) -> None:
         del message
         self._heartbeat_ns = time.time_ns()
 
-    def _on_estop(self, request: Any, response: Any) -> Any:
-        del request
-        with self._lock:
-            self._runtime.ask("estop")
-        response.success, response.message = True, "emergency stop latched; call resume to release it"
-        return response
+    def _asker(self, name: str) -> Callable[[Any, Any], Any]:
+        told = {
+            "estop": "emergency stop latched; call resume to release it",
+            "resume": "stop released; the policy ramps in from the present pose",
+            "hold": "the policy lets go: ramp out to the rest pose, then hold; call resume to go on",
+        }[name]
 
-    def _on_resume(self, request: Any, response: Any) -> Any:
-        del request
-        with self._lock:
-            self._runtime.ask("resume")
-        response.success, response.message = True, "stop released; the policy ramps in from the present pose"
-        return response
+        def answer(request: Any, response: Any) -> Any:
+            del request
+            runtime = self._runtime
+            if runtime is None:
+                response.success, response.message = False, "the node is not configured"
+                return response
+            with self._lock:
+                try:
+                    runtime.ask(name)
+                except ContractError as error:
+                    response.success, response.message = False, str(error)
+                    return response
+                tick = runtime.next_tick
+            response.success, response.message = True, f"{told} (from tick {tick})"
+            return response
 
-    def _refuse(self, error: BodydoubleError) -> None:
-        # In doubt it stops: a robot whose joints are not understood must not be commanded.
-        if not self._runtime.safety.stopped:
-            self._runtime.ask("estop")
-            self._node.get_logger().error(f"stopped: {error}", throttle_duration_sec=1.0)
+        return answer
 
     def _diagnose(self) -> None:
-        last = self._last
-        status = DiagnosticStatus(name="policy", hardware_id=self._runtime.contract.robot)
-        stopped = self._runtime.safety.stopped
-        status.level = DiagnosticStatus.ERROR if stopped else DiagnosticStatus.OK
-        status.message = (
-            f"stopped: {self._runtime.safety.stop_reason}" if stopped else last.mode if last else "starting"
-        )
-        times = np.array(self._durations) if self._durations else np.zeros(1)
-        values = {
-            "tick_p50_ms": f"{np.percentile(times, 50):.3f}",
-            "tick_p99_ms": f"{np.percentile(times, 99):.3f}",
-            "tick_max_ms": f"{times.max():.3f}",
-            "ticks": str(self._ticks),
-            "missed_ticks": str(self._missed),
-            "interventions": str(self._interventions),
-        }
-        if last is not None and last.stamps:
-            values["oldest_input_ms"] = f"{(last.t_ns - min(last.stamps.values())) / 1e6:.1f}"
-        status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
-        array = DiagnosticArray(status=[status])
-        array.header.stamp = self._node.get_clock().now().to_msg()
+        runtime = self._runtime
+        if runtime is None:
+            return
+        array = DiagnosticArray(status=[diagnostic_status(self.get_name(), runtime, self._statistics, self._active)])
+        array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--policy", type=Path, required=True, help="the policy (.onnx)")
-    parser.add_argument("--reference", type=Path, required=True, help="the stage's reference.npz")
-    parser.add_argument("--subscribers", type=int, default=0, help="subscribers of the tick topic to wait for")
-    args, _ = parser.parse_known_args()
-    try:
-        runtime = PolicyRuntime(PolicyFile(args.policy), RobotMotion.load(args.reference))
-    except BodydoubleError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    with running_node("policy") as running:
-        PolicyNode(running.node, runtime, args.subscribers).control(running.stop)
+    parser.add_argument("--policy", default="", help="default of the parameter policy")
+    parser.add_argument("--reference", default="", help="default of the parameter reference")
+    parser.add_argument("--subscribers", type=int, default=0, help="default of the parameter wait_for_subscribers")
+    argv = sys.argv if arguments is None else arguments
+    args = parser.parse_args(remove_ros_args(argv)[1:])
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+
+    def make(name: str) -> PolicyNode:
+        return PolicyNode(name, args.policy, args.reference, args.subscribers)
+
+    with running_node("policy", argv, make) as running:
+        node = running.node
+        assert isinstance(node, PolicyNode)
+        if node.get_parameter("autostart").value and not start(node):
+            print(f"error: {node.failure}", file=sys.stderr)
+            return 2
+        running.stop.wait()
+        node.stop()
     return 0
+
+
+def start(node: PolicyNode) -> bool:
+    """Configure and activate a node; return whether it could."""
+    return node.trigger_configure() == _OK and node.trigger_activate() == _OK
 
 
 if __name__ == "__main__":

@@ -6,10 +6,12 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import rclpy
+from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -25,6 +27,16 @@ CLOCK = "/clock"
 """rosgraph_msgs/Clock: simulated time, for tools; nodes use the stamps."""
 COMMANDS = "forward_position_controller/commands"
 """std_msgs/Float64MultiArray: joint targets in the contract's order, as ros2_control's controller takes them."""
+TRAJECTORY = "joint_trajectory_controller/joint_trajectory"
+"""trajectory_msgs/JointTrajectory: the same targets by name, as ros2_control's other controller takes them."""
+COMMAND_VELOCITY = "cmd_vel"
+"""geometry_msgs/Twist: what a velocity policy is told to do."""
+FEET = "feet_contact"
+"""std_msgs/UInt8MultiArray: one number per foot, 0 where it does not touch the ground."""
+CONTRACT = "policy/contract"
+"""std_msgs/String, latched: the policy's contract as JSON."""
+GAINS = "policy/gains"
+"""std_msgs/String, latched: JSON with joint_names, kp, kd and effort_limit that the policy was trained with."""
 SKILL = "skill"
 """std_msgs/String: JSON with the skill that the orchestrator chose and its reason."""
 TICK = "policy/tick"
@@ -45,6 +57,37 @@ def reliable(depth: int) -> QoSProfile:
     )
 
 
+def latest(depth: int) -> QoSProfile:
+    """Return the quality of service for what is only of use when new: best effort, volatile, the last `depth` kept.
+
+    It hears reliable and best-effort publishers, and a lost message delays none of those after it.
+    """
+    return QoSProfile(
+        reliability=ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.VOLATILE,
+        history=HistoryPolicy.KEEP_LAST,
+        depth=depth,
+    )
+
+
+def latched() -> QoSProfile:
+    """Return the quality of service of what is said once: late subscribers get the last message too."""
+    return QoSProfile(
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL,
+        history=HistoryPolicy.KEEP_LAST,
+        depth=1,
+    )
+
+
+def parameter(node: Node, name: str, default: Any, description: str) -> Any:
+    """Declare a parameter and return its value: the default, or what the command line or a file gave.
+
+    Its type is the default's, and rclpy refuses others.
+    """
+    return node.declare_parameter(name, default, ParameterDescriptor(description=description)).value
+
+
 @dataclass(frozen=True)
 class RunningNode:
     """A node whose callbacks run in a thread of their own."""
@@ -56,7 +99,9 @@ class RunningNode:
 
 
 @contextlib.contextmanager
-def running_node(name: str, arguments: list[str] | None = None) -> Iterator[RunningNode]:
+def running_node(
+    name: str, arguments: list[str] | None = None, make: Callable[[str], Node] | None = None
+) -> Iterator[RunningNode]:
     """Make a node and spin it in a thread on a single-threaded executor until the block ends.
 
     The many-threaded executor is slower by an order of magnitude at the tail, and the events executor can hang.
@@ -64,13 +109,14 @@ def running_node(name: str, arguments: list[str] | None = None) -> Iterator[Runn
     Args:
         name: Name of the node.
         arguments: Command line with `--ros-args`; None takes the process's.
+        make: Makes the node of that name; None makes a plain one.
     """
     rclpy.init(args=sys.argv if arguments is None else arguments, signal_handler_options=SignalHandlerOptions.NO)
     stop = threading.Event()
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
-    node = rclpy.create_node(name)
+    node = (make or rclpy.create_node)(name)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
 

@@ -3,14 +3,19 @@
     python -m sim.nodes.sim_robot_node --stage runs/stage [--truth truth.npz] [--ros-args ...]
 
 It hangs at the reference's first frame until the first command arrives, as a robot on a hoist, and is then let go.
+Commands come from either of ros2_control's two standard controllers' topics; the last one holds until the next.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
+import math
 import sys
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,18 +25,49 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
+from rclpy.utilities import remove_ros_args
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Imu, JointState
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Float64MultiArray, String, UInt8MultiArray
+from trajectory_msgs.msg import JointTrajectory
 
 from bodydouble.artifacts import atomic_file
-from bodydouble.errors import BodydoubleError, PhysicsError
-from bodydouble.frames import xyzw_from_wxyz
-from robot.nodes.process import CLOCK, COMMANDS, IMU, JOINT_STATES, ODOM, reliable, running_node
+from bodydouble.errors import BodydoubleError, InputError, PhysicsError
+from bodydouble.frames import quat_rotate_inv, xyzw_from_wxyz
+from robot.nodes.process import (
+    CLOCK,
+    COMMANDS,
+    FEET,
+    GAINS,
+    IMU,
+    JOINT_STATES,
+    ODOM,
+    TRAJECTORY,
+    latched,
+    latest,
+    parameter,
+    reliable,
+    running_node,
+)
 from sim.closed_loop import RobotModel, place
 from sim.divergence import diverged
+from sim.robots.spec import RobotSpec
 from sim.stage.stage import Stage
 
+OPTIONS: tuple[tuple[str, Any, str], ...] = (
+    ("stage", "", "folder of the stage"),
+    ("truth", "", "npz to write the true states to"),
+    ("subscribers", 0, "subscribers of the joint states to wait for"),
+    ("delay_steps", 0, "delay of a command, physics steps"),
+    ("joint_noise", 0.0, "encoder noise, rad"),
+    ("gyro_noise", 0.0, "gyro noise, rad/s"),
+    ("speed_noise", 0.0, "noise of the joint speeds, rad/s"),
+    ("loss", 0.0, "share of the sensor messages, and of the commands, that are lost"),
+    ("seed", 0, "seed of noise and loss"),
+)
+"""Options and ROS parameters: name, default and description."""
+MAX_DELAY_STEPS = 1000
+"""Longest delay of a command, physics steps."""
 MAX_CATCH_UP_S = 0.1
 """Lag behind real time that is made up for, s; beyond it simulated time slips, and the lag is counted."""
 
@@ -46,16 +82,51 @@ class Faults:
     """Standard deviation of the encoders' noise, rad."""
     gyro_noise: float = 0.0
     """Standard deviation of the gyro's noise, rad/s."""
+    speed_noise: float = 0.0
+    """Standard deviation of the joint speeds' noise, rad/s."""
     loss: float = 0.0
-    """Share of the sensor messages that are lost."""
+    """Share of the sensor messages, and of the commands, that are lost."""
     seed: int = 0
     """Seed of noise and loss."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no robot has."""
+        if not 0 <= self.delay_steps <= MAX_DELAY_STEPS:
+            raise InputError(f"delay_steps is {self.delay_steps}, expected 0 to {MAX_DELAY_STEPS}")
+        for name in ("joint_noise", "gyro_noise", "speed_noise"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise InputError(f"{name} is {value}, expected a finite number, at least 0")
+        if not 0 <= self.loss <= 1:
+            raise InputError(f"loss is {self.loss}, expected a share from 0 to 1")
+
+
+def refuse_gains(robot: RobotSpec, announced: str) -> str:
+    """Return why commands meant for other gains are not obeyed; empty where the gains are the robot's own.
+
+    Args:
+        robot: The robot.
+        announced: JSON with joint_names, kp and kd, as the policy's node announces it.
+    """
+    try:
+        gains = json.loads(announced)
+        names = gains["joint_names"]
+        for kind, own in (("kp", robot.kp), ("kd", robot.kd)):
+            told = dict(zip(names, gains[kind], strict=True))
+            for joint, value in zip(robot.joint_names, own, strict=True):
+                if not math.isclose(told[joint], value, rel_tol=1e-4):
+                    return (
+                        f"the policy was trained with {kind} {told[joint]:g} at joint {joint}, this robot has {value:g}"
+                    )
+    except (ValueError, KeyError, TypeError) as error:
+        return f"the announced gains cannot be read ({type(error).__name__}: {error})"
+    return ""
 
 
 class SimRobot:
     """The physics and its topics."""
 
-    def __init__(self, node: Node, stage: Stage, faults: Faults, subscribers: int) -> None:
+    def __init__(self, node: Node, stage: Stage, faults: Faults, subscribers: int, keep_truth: bool = True) -> None:
         """Put the robot on the reference's first frame.
 
         Args:
@@ -63,29 +134,57 @@ class SimRobot:
             stage: The stage.
             faults: Delay, noise and loss.
             subscribers: Subscribers of the joint states to wait for before time begins.
+            keep_truth: Whether to keep the true states for `save_truth`.
         """
+        self._node, self._keep_truth = node, keep_truth
         self._stage, self._faults, self._wait_for = stage, faults, subscribers
         self._robot = RobotModel.of(stage)
         self._data = mujoco.MjData(self._robot.model)
         place(self._robot, self._data, stage.reference)
         self._joints = len(self._robot.joint_names)
-        self._rng = np.random.default_rng(faults.seed)
+        # One generator per thread: commands arrive on the executor's.
+        self._rng, self._command_rng = np.random.default_rng(faults.seed), np.random.default_rng([faults.seed, 1])
         self._command: np.ndarray | None = None
-        self._queue: list[np.ndarray] = []
+        self._refusal = ""
+        self._queue: deque[np.ndarray] = deque()
+        feet = [self._robot.model.geom(name).id for name in stage.robot.foot_geoms]
+        foot_bodies = [self._robot.model.body(name).id for name in stage.robot.foot_bodies]
+        self._foot_of_geom = {geom: foot_bodies.index(int(self._robot.model.geom_bodyid[geom])) for geom in feet}
         self._truth: list[tuple[int, np.ndarray, np.ndarray]] = []
         self.released_ns = 0
         self.slipped_s = 0.0
         self._joint_pub = node.create_publisher(JointState, JOINT_STATES, reliable(5))
         self._imu_pub = node.create_publisher(Imu, IMU, reliable(5))
         self._odom_pub = node.create_publisher(Odometry, ODOM, reliable(5))
+        self._feet_pub = node.create_publisher(UInt8MultiArray, FEET, reliable(5)) if foot_bodies else None
         self._clock_pub = node.create_publisher(Clock, CLOCK, reliable(1))
         self._tf: Any = _transform_publisher(node)
-        node.create_subscription(Float64MultiArray, COMMANDS, self._on_command, reliable(1))
+        node.create_subscription(Float64MultiArray, COMMANDS, self._on_command, latest(1))
+        node.create_subscription(JointTrajectory, TRAJECTORY, self._on_trajectory, latest(1))
+        node.create_subscription(String, GAINS, self._on_gains, latched())
 
     def _on_command(self, message: Float64MultiArray) -> None:
-        values = np.array(message.data)
-        if values.shape == (self._joints,) and np.isfinite(values).all():
+        self._take(np.array(message.data))
+
+    def _on_trajectory(self, message: JointTrajectory) -> None:
+        """Take the last point's positions, by name."""
+        points = list(message.points)
+        positions = dict(zip(message.joint_names, points[-1].positions if points else (), strict=False))
+        self._take(np.array([positions.get(name, np.nan) for name in self._robot.joint_names]))
+
+    def _take(self, values: np.ndarray) -> None:
+        if self._command_rng.random() < self._faults.loss:
+            return
+        why = self._refusal
+        if values.shape != (self._joints,) or not np.isfinite(values).all():
+            why = f"it has not one finite number for each of {self._joints} joints"
+        if why:
+            self._node.get_logger().error(f"command refused: {why}", throttle_duration_sec=1.0)
+        else:
             self._command = values
+
+    def _on_gains(self, message: String) -> None:
+        self._refusal = refuse_gains(self._stage.robot, message.data)
 
     def loop(self, stop: threading.Event) -> None:
         """Step in real time until told to stop.
@@ -118,7 +217,7 @@ class SimRobot:
             self.released_ns = time.time_ns()
         self._queue.append(command)
         if len(self._queue) > self._faults.delay_steps:
-            self._data.ctrl[: self._joints] = self._queue.pop(0)
+            self._data.ctrl[: self._joints] = self._queue.popleft()
         mujoco.mj_step(self._robot.model, self._data)
         if diverged(self._data):
             raise PhysicsError(f"physics diverged at {self._data.time:.3f} s; check the commands and the stage")
@@ -128,16 +227,18 @@ class SimRobot:
         now = time.time_ns()
         stamp = Time(sec=now // 1_000_000_000, nanosec=now % 1_000_000_000)
         if step % self._robot.substeps == 0:
-            self._truth.append((now, data.qpos.copy(), data.xpos[self._robot.tracked].copy()))
+            if self._keep_truth:
+                self._truth.append((now, data.qpos.copy(), data.xpos[self._robot.tracked].copy()))
             clock_ns = round(data.time * 1e9)
             self._clock_pub.publish(Clock(clock=Time(sec=clock_ns // 10**9, nanosec=clock_ns % 10**9)))
         position = data.qpos[7 : 7 + n] + faults.joint_noise * self._rng.standard_normal(n)
         gyro = data.qvel[3:6] + faults.gyro_noise * self._rng.standard_normal(3)
-        lost = self._rng.random(3) < faults.loss
+        speed = data.qvel[6 : 6 + n] + faults.speed_noise * self._rng.standard_normal(n)
+        lost = self._rng.random(4) < faults.loss
         if not lost[0]:
             joints = JointState(name=list(self._robot.joint_names))
             joints.header.stamp = stamp
-            joints.position, joints.velocity = position.tolist(), data.qvel[6 : 6 + n].tolist()
+            joints.position, joints.velocity = position.tolist(), speed.tolist()
             joints.effort = data.actuator_force[:n].tolist()
             self._joint_pub.publish(joints)
         x, y, z, w = map(float, xyzw_from_wxyz(data.qpos[3:7]))
@@ -146,6 +247,8 @@ class SimRobot:
             imu.header.stamp, imu.header.frame_id = stamp, self._stage.robot.base_body
             imu.orientation.x, imu.orientation.y, imu.orientation.z, imu.orientation.w = x, y, z, w
             imu.angular_velocity.x, imu.angular_velocity.y, imu.angular_velocity.z = map(float, gyro)
+            force = imu.linear_acceleration
+            force.x, force.y, force.z = map(float, self._accelerometer())
             self._imu_pub.publish(imu)
         if not lost[2]:
             odom = Odometry(child_frame_id=self._stage.robot.base_body)
@@ -156,6 +259,28 @@ class SimRobot:
             self._odom_pub.publish(odom)
             if self._tf is not None:
                 self._tf(odom)
+
+        if self._feet_pub is not None and not lost[3]:
+            self._feet_pub.publish(UInt8MultiArray(data=self._feet_in_contact()))
+
+    def _accelerometer(self) -> np.ndarray:
+        """Return what an accelerometer at the base reads (3,), base frame, m/s^2: gravity upwards at rest."""
+        if not self.released_ns:
+            # On the hoist the base rests, though the physics has not begun to run.
+            return quat_rotate_inv(self._data.qpos[3:7], -self._robot.model.opt.gravity)
+        reading = np.zeros(6)
+        mujoco.mj_rnePostConstraint(self._robot.model, self._data)
+        base, body = self._robot.model.body(self._stage.robot.base_body).id, mujoco.mjtObj.mjOBJ_BODY
+        mujoco.mj_objectAcceleration(self._robot.model, self._data, body, base, reading, 1)
+        return reading[3:]
+
+    def _feet_in_contact(self) -> list[int]:
+        """Return 1 for each foot that touches something, else 0."""
+        feet = [0] * len(self._stage.robot.foot_bodies)
+        for geom in self._data.contact.geom.ravel():
+            if int(geom) in self._foot_of_geom:
+                feet[self._foot_of_geom[int(geom)]] = 1
+        return feet
 
     def save_truth(self, path: Path) -> None:
         """Write the true states at the control rate: t_ns (T,), qpos (T, nq), body_pos (T, K, 3), and what was lost."""
@@ -192,28 +317,26 @@ def _transform_publisher(node: Node) -> Any:
     return publish
 
 
-def main() -> int:
-    """Simulate until SIGINT or SIGTERM."""
+def main(arguments: list[str] | None = None) -> int:
+    """Simulate until SIGINT or SIGTERM. Every option is the default of the ROS parameter of the same name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stage", type=Path, required=True, help="folder of the stage")
-    parser.add_argument("--truth", type=Path, default=None, help="npz to write the true states to")
-    parser.add_argument("--subscribers", type=int, default=0, help="subscribers of the joint states to wait for")
-    parser.add_argument("--delay-steps", type=int, default=0, help="delay of a command, physics steps")
-    parser.add_argument("--joint-noise", type=float, default=0.0, help="encoder noise, rad")
-    parser.add_argument("--gyro-noise", type=float, default=0.0, help="gyro noise, rad/s")
-    parser.add_argument("--loss", type=float, default=0.0, help="share of the sensor messages that are lost")
-    parser.add_argument("--seed", type=int, default=0, help="seed of noise and loss")
-    args, _ = parser.parse_known_args()
-    faults = Faults(args.delay_steps, args.joint_noise, args.gyro_noise, args.loss, args.seed)
+    for name, default, description in OPTIONS:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help=description)
+    argv = sys.argv if arguments is None else arguments
+    args = parser.parse_args(remove_ros_args(argv)[1:])
     try:
-        stage = Stage.load(args.stage)
-        with running_node("sim_robot") as running:
-            robot = SimRobot(running.node, stage, faults, args.subscribers)
+        with running_node("sim_robot", argv) as running:
+            value = {name: parameter(running.node, name, getattr(args, name), text) for name, _, text in OPTIONS}
+            if not value["stage"]:
+                raise InputError("parameter stage is empty, expected the folder of a stage")
+            faults = Faults(**{field.name: value[field.name] for field in dataclasses.fields(Faults)})
+            stage, truth = Stage.load(Path(value["stage"])), value["truth"]
+            robot = SimRobot(running.node, stage, faults, value["subscribers"], keep_truth=bool(truth))
             try:
                 robot.loop(running.stop)
             finally:
-                if args.truth is not None:
-                    robot.save_truth(args.truth)
+                if truth:
+                    robot.save_truth(Path(truth))
     except BodydoubleError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -96,6 +96,7 @@ class Robot:
             "policy": [
                 *("robot.nodes.policy_node", "--policy", str(policy)),
                 *("--reference", str(stage.path / "reference.npz"), "--subscribers", "2"),
+                *("--ros-args", "-p", "autostart:=true"),
             ],
         }
         self.ticks: list[dict] = []

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from bodydouble.errors import ContractError
 from bodydouble.motion import RobotMotion
+from robot.engagement import RAMP_S
 from robot.policy_file import PolicyFile
-from robot.runtime import RAMP_S, PolicyRuntime, TickResult
+from robot.runtime import PolicyRuntime, TickResult
+from robot.safety import SafetyConfig
 from sim.closed_loop import ClosedLoop, RobotModel
 from sim.stage.stage import Stage
 from tests.robot.samples import JOINTS, known, toy_contract, toy_motion, toy_policy
@@ -76,8 +78,9 @@ def test_joints_are_mapped_by_name(policy_file: PolicyFile, stage: Stage) -> Non
     for index in (np.arange(len(names)), order):
         runtime = PolicyRuntime(policy_file, stage.reference)
         feed(runtime, stage, 0)
-        runtime.on_joint_state(0, tuple(names[i] for i in index), position[index], np.zeros(len(names)))
-        commands.append(runtime.tick(0).command)
+        runtime.on_joint_state(1, tuple(names[i] for i in index), position[index], np.zeros(len(names)))
+        commands.append(runtime.tick(1).command)
+    assert not np.array_equal(known(commands[0]), stage.reference.joint_pos[0]), "the second message counts"
     np.testing.assert_array_equal(known(commands[0]), known(commands[1]))
 
 
@@ -96,8 +99,9 @@ def test_input_that_is_not_finite_stops(runtime: PolicyRuntime, stage: Stage, ba
     feed(runtime, stage, 0)
     before = runtime.tick(0).command
     feed(runtime, stage, TICK_NS)
-    runtime.on_odom(TICK_NS, np.array([bad, 0, 0.8]))
-    result = runtime.tick(TICK_NS)
+    runtime.on_odom(TICK_NS + 1, np.array([bad, 0, 0.8]))
+    result = runtime.tick(TICK_NS + 1)
+    assert result.events == ("stop: an input is not finite: odom",)
     assert result.mode == "stopped" and result.command is not None
     np.testing.assert_array_equal(known(result.command), known(before))
 
@@ -206,16 +210,16 @@ def test_an_orientation_that_says_no_good_stops(toy: PolicyFile, quat: list[floa
     feed_toy(runtime, 0)
     runtime.tick(0)
     feed_toy(runtime, TICK_NS)
-    runtime.on_imu(TICK_NS, np.array(quat), np.zeros(3))
-    assert runtime.tick(TICK_NS).mode == "stopped"
+    runtime.on_imu(TICK_NS + 1, np.array(quat), np.zeros(3))
+    assert runtime.tick(TICK_NS + 1).mode == "stopped"
 
 
 def test_the_tilt_does_not_count_the_heading(toy: PolicyFile) -> None:
     """Turned by 3 rad about the vertical the robot is as upright as before."""
     runtime = PolicyRuntime(toy, toy_motion())
     feed_toy(runtime, 0)
-    runtime.on_imu(0, np.array([np.cos(1.5), 0, 0, np.sin(1.5)]), np.zeros(3))
-    assert runtime.tick(0).mode == "ramp"
+    runtime.on_imu(1, np.array([np.cos(1.5), 0, 0, np.sin(1.5)]), np.zeros(3))
+    assert runtime.tick(1).mode == "ramp"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -289,9 +293,8 @@ def test_an_observation_that_cannot_be_built_is_refused_at_the_start(tmp_path: P
     ids=["term", "offsets"],
 )
 def test_an_unknown_term_or_bad_offsets_name_the_file(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
-    policy = PolicyFile(toy_policy(tmp_path / "toy.onnx", **changes))
     with pytest.raises(ContractError, match=rf"toy\.onnx: .*{words}"):
-        PolicyRuntime(policy, toy_motion())
+        PolicyRuntime(PolicyFile(toy_policy(tmp_path / "toy.onnx", **changes)), toy_motion())
 
 
 def test_a_tick_as_json_keeps_every_bit(toy: PolicyFile) -> None:
@@ -305,6 +308,135 @@ def test_a_tick_as_json_keeps_every_bit(toy: PolicyFile) -> None:
     np.testing.assert_array_equal(np.array(back["command"]), result.command)
 
 
+def test_time_going_backwards_is_refused_and_told(toy: PolicyFile) -> None:
+    """The older message is not taken; the newer one ages, and the watchdog has the last word."""
+    runtime = PolicyRuntime(toy, toy_motion())
+    feed_toy(runtime, 10 * TICK_NS)
+    runtime.tick(10 * TICK_NS)
+    feed_toy(runtime, 9 * TICK_NS, np.full(3, 0.5))
+    feed_toy(runtime, 8 * TICK_NS, np.full(3, 0.5))
+    result = runtime.tick(11 * TICK_NS)
+    assert result.stamps["joint_states"] == 10 * TICK_NS and result.mode == "ramp"
+    told = ("joint_states", "imu", "odom")
+    assert result.events == tuple(f"refused: {name}: stamped 20.0 ms before the last one" for name in told)
+    assert result.commands == result.events, "a replay is told the same"
+    for i in range(12, 30):
+        feed_toy(runtime, i % 3 * TICK_NS)
+        result = runtime.tick(i * TICK_NS)
+    assert result.mode == "stopped" and "old" in runtime.safety.stop_reason
+
+
+def test_a_message_with_the_stamp_of_the_last_is_not_taken(toy: PolicyFile) -> None:
+    """A replay finds the messages by their stamps: the first with a stamp is the one."""
+    runtime = PolicyRuntime(toy, toy_motion())
+    feed_toy(runtime, 0)
+    runtime.on_joint_state(0, JOINTS, np.full(3, 0.5), np.zeros(3))
+    result = runtime.tick(0)
+    assert result.events == () and float(np.abs(known(result.command)).max()) < 0.1
+
+
+@pytest.mark.parametrize("jump_s", [3600.0, -3600.0])
+def test_a_clock_that_jumps_stops_and_does_not_silence_an_input_for_good(toy: PolicyFile, jump_s: float) -> None:
+    """The robot's own clock and the stamps jump together; what was heard before is of another time."""
+    runtime, t_ns = PolicyRuntime(toy, toy_motion()), 10**13
+    for _ in range(20):
+        t_ns += TICK_NS
+        feed_toy(runtime, t_ns)
+        runtime.tick(t_ns)
+    t_ns += round(jump_s * 1e9)
+    assert runtime.tick(t_ns).mode == "stopped"
+    for _ in range(3):
+        t_ns += TICK_NS
+        feed_toy(runtime, t_ns)
+        assert runtime.tick(t_ns).mode == "stopped"
+    runtime.ask("resume")
+    t_ns += TICK_NS
+    feed_toy(runtime, t_ns)
+    assert runtime.tick(t_ns).mode == "ramp"
+
+
+def test_lets_go_and_takes_hold_again(toy: PolicyFile) -> None:
+    """hold, ramp, run, ramp_out, hold: the policy is asked in ramp and run alone; the rest pose is the contract's."""
+    runtime, t_ns, modes = PolicyRuntime(toy, toy_motion()), 0, []
+    plan = {0: "hold", 5: "engage", 25: "hold", 70: "engage", 100: "hold", 103: "resume"}
+    position, results = np.full(3, 0.1), []
+    for i in range(130):
+        t_ns += TICK_NS
+        feed_toy(runtime, t_ns, position)
+        if i in plan:
+            runtime.ask(plan[i])
+        results.append(runtime.tick(t_ns))
+        modes.append(results[-1].mode)
+        position = known(results[-1].command)
+        assert (results[-1].obs is None) == (modes[-1] in ("hold", "ramp_out"))
+    assert [m for m, before in zip(modes, [None, *modes], strict=False) if m != before] == [
+        "hold", "ramp", "run", "ramp_out", "hold", "ramp", "run", "ramp_out", "ramp", "run",
+    ]  # fmt: skip
+    np.testing.assert_array_equal(known(results[4].command), np.full(3, 0.1))
+    np.testing.assert_array_equal(known(results[69].command), toy.contract.default_joint_pos)
+    assert all(result.events == () for result in results), "no step of it needs the safety layer"
+
+
+def test_a_stop_is_not_released_by_engaging(toy: PolicyFile) -> None:
+    runtime = PolicyRuntime(toy, toy_motion())
+    for i, command in enumerate(["track", "estop: the operator", "engage", "hold", "track", "engage"]):
+        feed_toy(runtime, i * TICK_NS)
+        runtime.ask(command)
+        result = runtime.tick(i * TICK_NS)
+        assert (result.mode == "stopped") == (i > 0)
+    assert runtime.safety.stop_reason == "emergency stop: the operator"
+
+
+def test_a_policy_that_takes_hold_again_has_forgotten(tmp_path: Path) -> None:
+    """The last action and the history are those of the start: nothing of before the pause comes back."""
+    policy = PolicyFile(toy_policy(tmp_path / "toy.onnx", gain=0.3))
+    runtime = PolicyRuntime(policy, toy_motion())
+    feed_toy(runtime, 0)
+    first = runtime.tick(0)
+    feed_toy(runtime, TICK_NS)
+    assert not np.array_equal(known(runtime.tick(TICK_NS).obs), known(first.obs))
+    runtime.ask("resume")
+    feed_toy(runtime, 2 * TICK_NS)
+    np.testing.assert_array_equal(known(runtime.tick(2 * TICK_NS).obs), known(first.obs))
+
+
+def test_requests_are_bounded_and_an_emergency_stop_is_always_taken(toy: PolicyFile) -> None:
+    runtime = PolicyRuntime(toy, toy_motion())
+    with pytest.raises(ContractError, match="101th"):
+        for _ in range(1000):
+            runtime.ask("track")
+    for _ in range(1000):
+        runtime.refuse("imu", "anything")
+        runtime.ask("estop")
+    feed_toy(runtime, 0)
+    result = runtime.tick(0)
+    assert result.mode == "stopped" and len(result.commands) == 101
+
+
+@pytest.mark.parametrize("text", ["hold: why", "resume: now", "track: fast", "refuse", "", ": x"])
+def test_only_stops_and_refusals_carry_a_reason(toy: PolicyFile, text: str) -> None:
+    with pytest.raises(ContractError, match="is unknown"):
+        PolicyRuntime(toy, toy_motion()).ask(text)
+
+
+def test_a_joint_state_of_a_thousand_names_is_refused(toy: PolicyFile) -> None:
+    names = tuple(f"j{i}" for i in range(1001))
+    with pytest.raises(ContractError, match="names 1001 joints"):
+        PolicyRuntime(toy, toy_motion()).on_joint_state(0, names, np.zeros(1001), np.zeros(1001))
+
+
+def test_free_fall_is_seen_from_the_accelerometer(toy: PolicyFile) -> None:
+    runtime = PolicyRuntime(toy, toy_motion(), SafetyConfig(free_fall_s=0.1))
+    modes = []
+    for i in range(30):
+        t_ns = i * TICK_NS
+        feed_toy(runtime, t_ns)
+        reading = np.array([0.0, 0.0, 9.81 if i < 10 else 0.2])
+        runtime.on_imu(t_ns + 1, np.array([1.0, 0.0, 0.0, 0.0]), np.zeros(3), reading)
+        modes.append(runtime.tick(t_ns + 1).mode)
+    assert modes.index("stopped") == 15 and "falls freely" in runtime.safety.stop_reason
+
+
 anything = st.floats() | st.floats(-1, 1)
 arrays = {size: st.lists(anything, min_size=size, max_size=size).map(np.array) for size in (3, 4)}
 stamps = st.integers(-(2**40), 2**40) | st.integers(0, 10**8)
@@ -312,7 +444,7 @@ moves = st.one_of(
     st.tuples(st.just("on_joint_state"), stamps, st.just(JOINTS), arrays[3], arrays[3]),
     st.tuples(st.just("on_imu"), stamps, arrays[4], arrays[3]),
     st.tuples(st.just("on_odom"), stamps, arrays[3]),
-    st.tuples(st.just("ask"), st.sampled_from(["stand", "track", "stop", "estop", "resume"])),
+    st.tuples(st.just("ask"), st.sampled_from(["stand", "track", "stop", "estop", "resume", "hold", "engage"])),
     st.tuples(st.just("tick"), st.integers(0, 10**8)),
     st.tuples(st.just("good")),
 )
