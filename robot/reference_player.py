@@ -79,3 +79,35 @@ class ReferencePlayer:
         """Go on by one frame where the skill plays."""
         if not self.still:
             self.frame = min(self.frame + 1, self._last)
+
+
+class NoReference:
+    """In the player's place for a policy that follows no reference: `track` lets it obey, the other skills rest."""
+
+    frame = 0
+    finished = False
+
+    def __init__(self) -> None:
+        """Begin with obeying: without a command there is nothing to obey yet."""
+        self.skill = "track"
+
+    @property
+    def still(self) -> bool:
+        """Whether the policy is to rest."""
+        return self.skill != "track"
+
+    def select(self, skill: str) -> None:
+        """Change the skill.
+
+        Raises:
+            InputError: The skill is unknown.
+        """
+        if skill not in SKILLS:
+            raise InputError(f"skill {skill!r} is unknown; known skills: {', '.join(SKILLS)}")
+        self.skill = skill
+
+    def window(self) -> None:
+        """Return that there is no reference."""
+
+    def advance(self) -> None:
+        """Go on."""

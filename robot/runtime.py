@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,19 +13,24 @@ from bodydouble.errors import ContractError, InputError
 from bodydouble.frames import quat_normalize
 from bodydouble.motion import RobotMotion
 from bodydouble.observation import ObservationBuilder, RobotState
+from robot.command_input import CommandInput
 from robot.engagement import RAMP_IN, RUN, Engagement, Ramps
 from robot.policy_file import PolicyFile
-from robot.reference_player import SKILLS, ReferencePlayer
+from robot.reference_player import SKILLS, NoReference, ReferencePlayer
 from robot.safety import SafetyConfig, SafetyFilter, SafetyInputs
 
 INPUTS = ("joint_states", "imu", "odom")
-"""Inputs a tick consumes, the latest of each."""
+"""Inputs a tick may consume, the latest of each; odom only where the policy's observation needs it."""
 COMMANDS = (*SKILLS, "estop", "resume", "hold", "engage")
 """What can be asked for: a skill; the emergency stop and its release; to let go of the robot and to take hold again."""
 EXPLAINED = ("estop", "refused")
 """What may carry a reason, as in `estop: REASON`. `refused: REASON` tells of an input that was not taken."""
+GIVEN = ("command", "feet")
+"""Inputs without a stamp, as in `command: [0.5, 0.0, 0.1]` and `feet: [1, 0]`: the last one before a tick counts."""
 MAX_PENDING = 100
 """Largest number of requests between two ticks; an emergency stop is always taken."""
+MAX_FEET = 64
+"""Largest number of feet."""
 MAX_JOINT_NAMES = 1000
 """Longest joint state that is read."""
 
@@ -71,31 +77,39 @@ class TickResult:
 class PolicyRuntime:
     """Runs one policy along one reference. J joints."""
 
-    def __init__(self, policy: PolicyFile, reference: RobotMotion, safety: SafetyConfig | None = None) -> None:
+    def __init__(self, policy: PolicyFile, reference: RobotMotion | None, safety: SafetyConfig | None = None) -> None:
         """Check that policy and reference fit.
+
+        Args:
+            policy: The policy.
+            reference: The motion to follow; None, or unused, where the policy follows none.
+            safety: Bounds of the safety layer.
 
         Raises:
             ContractError: The reference is for other joints or another rate than the policy, or the contract's
                 observation cannot be built.
         """
         contract = policy.contract
-        if reference.joint_names != contract.joint_names:
-            raise ContractError(f"{policy.path}: its joints are not the reference's; build the stage for its robot")
-        if reference.fps != contract.control_hz:
-            raise ContractError(
-                f"{policy.path}: runs at {contract.control_hz} Hz, the reference is at {reference.fps}; resample it"
-            )
+        if contract.follows_reference:
+            _check_reference(policy, reference)
         self.contract = contract
         self._policy = policy
         self.safety = SafetyFilter(contract, safety or SafetyConfig())
         default = np.array(contract.default_joint_pos, dtype=np.float32)
         try:
-            self.player = ReferencePlayer(reference, contract.reference_offsets)
+            follows = reference if contract.follows_reference else None
+            self.player = NoReference() if follows is None else ReferencePlayer(follows, contract.reference_offsets)
             self._builder = ObservationBuilder(contract.spec, default)
             # Built once here: a term of a wrong size must not show itself on a running robot.
-            self._builder.frame(_rest(len(contract.joint_names)), self.player.window(), default[None])
+            command = np.zeros((1, len(contract.command_names)), dtype=np.float32)
+            self._builder.frame(_rest(len(contract.joint_names)), self.player.window(), default[None], command)
         except InputError as error:
             raise ContractError(f"{policy.path}: {error}; export the policy again") from None
+        self._default = default if contract.action_mode == "residual_default" else None
+        self._inputs = tuple(
+            name for name in INPUTS if name != "odom" or any(t.name == "ref_root_pos" for t in contract.observation)
+        )
+        self.command_input = CommandInput(contract.command, self.safety.config.command_timeout_s)
         self._scale = np.array(contract.action_scale, dtype=np.float32)
         self._lower = np.array(contract.joint_lower, dtype=np.float32)
         self._upper = np.array(contract.joint_upper, dtype=np.float32)
@@ -112,6 +126,7 @@ class PolicyRuntime:
         self._heartbeat_age_s = 0.0
         self._acceleration: np.ndarray | None = None
         self._feet: tuple[bool, ...] | None = None
+        self._feet_ns = 0
         self.engagement = Engagement()
         self._ramps = Ramps(
             rest=np.array(contract.default_joint_pos),
@@ -141,7 +156,12 @@ class PolicyRuntime:
         """Take the base's orientation (4,), wxyz, angular velocity (3,), base frame, rad/s, and accelerometer (3,).
 
         The accelerometer reads gravity upwards when at rest, m/s^2; None where the IMU has none.
+
+        Raises:
+            ContractError: The safety layer is to look at an accelerometer that is not there.
         """
+        if acceleration is None and self.safety.config.free_fall_s > 0:
+            raise ContractError("imu has no accelerometer, which safety bound free_fall_s needs")
         if not self._newer("imu", stamp_ns):
             return
         self._quat, self._gyro = np.asarray(quat, dtype=np.float64), np.asarray(gyro, dtype=np.float64)
@@ -150,21 +170,27 @@ class PolicyRuntime:
 
     def on_odom(self, stamp_ns: int, position: np.ndarray) -> None:
         """Take the base's position (3,), world, m."""
-        if not self._newer("odom", stamp_ns):
+        if "odom" not in self._inputs or not self._newer("odom", stamp_ns):
             return
         self._root_pos = np.asarray(position, dtype=np.float64)
         self._stamps["odom"] = stamp_ns
 
     def ask(self, command: str) -> None:
-        """Ask for one of COMMANDS, or tell of a refused input; it takes effect in the next tick.
+        """Ask for one of COMMANDS, tell of a refused input, or give an input of GIVEN; the next tick obeys.
 
         Args:
-            command: The command; those of EXPLAINED may be followed by a colon, a space and a reason.
+            command: The command; those of EXPLAINED may be followed by a colon, a space and a reason, those of GIVEN
+                must be by their values.
 
         Raises:
-            ContractError: The command is unknown, or too many wait.
+            ContractError: The command is unknown, its values have a wrong form, or too many wait.
         """
-        name, colon, _ = command.partition(": ")
+        name, colon, values = command.partition(": ")
+        if name in GIVEN and colon:
+            self._check_given(name, values)
+            # Only the last one counts, however many come between two ticks.
+            self._pending = [waiting for waiting in self._pending if not waiting.startswith(f"{name}: ")] + [command]
+            return
         if name not in (*COMMANDS, "refused") or bool(colon) > (name in EXPLAINED):
             raise ContractError(f"command {command!r} is unknown; known commands: {', '.join(COMMANDS)}")
         if name == "estop":
@@ -175,6 +201,12 @@ class PolicyRuntime:
         if len(self._pending) >= MAX_PENDING:
             raise ContractError(f"command {command!r} is the {MAX_PENDING + 1}th since the last tick; ask more slowly")
         self._pending.append(command)
+
+    def _check_given(self, name: str, values: str) -> None:
+        if name == "command":
+            self.command_input.check(values)
+        else:
+            _feet(values)
 
     def refuse(self, source: str, reason: str) -> None:
         """Tell of an input message that was not taken; one per input and tick is told."""
@@ -200,12 +232,13 @@ class PolicyRuntime:
             heartbeat_age_s: Time since the operator's last heartbeat, s.
         """
         asked, self._pending = tuple(self._pending), []
-        refused = tuple(command for command in asked if self._obey(command))
+        told = tuple(event for command in asked for event in self._obey(command, t_ns))
         number, self._tick = self._tick, self._tick + 1
         self._heartbeat_age_s = heartbeat_age_s
         frame, skill = self.player.frame, self.player.skill
-        if len(self._stamps) < len(INPUTS):
-            return self._result(number, t_ns, "waiting", skill, frame, asked, events=refused)
+        oldest = self._oldest_ns()
+        if oldest is None:
+            return self._result(number, t_ns, "waiting", skill, frame, asked, events=told)
         obs = action = target = None
         bad = self._not_finite()
         if bad:
@@ -213,7 +246,9 @@ class PolicyRuntime:
         if not self.safety.stopped:
             asks = self.engagement.asks_policy
             if asks:
-                obs, action, target = self._think()
+                command, events = self.command_input.at(t_ns, resting=self.player.still)
+                told += events
+                obs, action, target = self._think(command)
                 if not np.isfinite(action).all():
                     self.safety.stop("an action of the policy is not finite")
             self.engagement, target = self.engagement.advance(
@@ -226,7 +261,7 @@ class PolicyRuntime:
                 joint_pos=self._joint_pos,
                 joint_vel=self._joint_vel,
                 tilt=self._tilt(),
-                input_age_s=(t_ns - min(self._stamps.values())) / 1e9,
+                input_age_s=(t_ns - oldest) / 1e9,
                 input_lead_s=(max(self._stamps.values()) - t_ns) / 1e9,
                 heartbeat_age_s=heartbeat_age_s,
                 feet_in_contact=self._feet,
@@ -238,14 +273,14 @@ class PolicyRuntime:
             self.player.advance()
         return self._result(
             number, t_ns, mode, skill, frame, asked, obs=obs, action=action, command=decision.command,
-            events=refused + decision.events,
+            events=told + decision.events,
         )  # fmt: skip
 
-    def _obey(self, command: str) -> bool:
-        """Do what was asked for; return whether it tells of a refused input."""
-        name, _, reason = command.partition(": ")
+    def _obey(self, command: str, t_ns: int) -> tuple[str, ...]:
+        """Do what was asked for; return what is to be told of it."""
+        name, _, detail = command.partition(": ")
         if name == "estop":
-            self.safety.stop(f"emergency stop: {reason}" if reason else "emergency stop")
+            self.safety.stop(f"emergency stop: {detail}" if detail else "emergency stop")
         elif name == "resume":
             self.safety.resume()
             self._engage(Engagement())
@@ -253,9 +288,26 @@ class PolicyRuntime:
             self.engagement = self.engagement.release()
         elif name == "engage":
             self._engage(self.engagement.engage())
-        elif name != "refused":
+        elif name == "command":
+            return self.command_input.give(self.command_input.check(detail), t_ns)
+        elif name == "feet":
+            self._feet, self._feet_ns = _feet(detail), t_ns
+        elif name == "refused":
+            return (command,)
+        else:
             self.player.select(name)
-        return name == "refused"
+        return ()
+
+    def _oldest_ns(self) -> int | None:
+        """Return the time of the oldest input that a tick needs, None while one has not come yet."""
+        if not self.command_input.known or any(name not in self._stamps for name in self._inputs):
+            return None
+        times = list(self._stamps.values())
+        if self.safety.config.contact_loss_s > 0:
+            if self._feet is None:
+                return None
+            times.append(self._feet_ns)
+        return min(times)
 
     def _engage(self, engagement: Engagement) -> None:
         if engagement is not self.engagement:
@@ -276,7 +328,7 @@ class PolicyRuntime:
             self.refuse(source, f"stamped {(last - stamp_ns) / 1e6:.1f} ms before the last one")
         return False
 
-    def _think(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _think(self, command: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         state = RobotState(
             root_pos=self._root_pos[None].astype(np.float32),
             root_quat=quat_normalize(self._quat)[None].astype(np.float32),
@@ -286,13 +338,18 @@ class PolicyRuntime:
             joint_vel=self._joint_vel[None].astype(np.float32),
         )
         window = self.player.window()
-        frame = self._builder.frame(state, window, self._last_action)
+        frame = self._builder.frame(state, window, self._last_action, command)
         if self._history is None:
             self._history = self._builder.start_history(frame)
         self._history, obs = self._builder.push(self._history, frame)
         action = self._policy.act(obs[0])
         self._last_action = np.nan_to_num(action, nan=0.0, posinf=0.0, neginf=0.0)[None]
-        target = action_to_target(action, window.joint_pos[0, 0], self._scale, self._lower, self._upper)
+        if self._default is not None:
+            base = self._default
+        else:
+            assert window is not None  # the contract follows a reference
+            base = window.joint_pos[0, 0]
+        target = action_to_target(action, base, self._scale, self._lower, self._upper)
         return obs[0], action, target.astype(np.float64)
 
     def _not_finite(self) -> str:
@@ -332,6 +389,29 @@ class PolicyRuntime:
             tick=number, t_ns=t_ns, mode=mode, skill=skill, frame=frame, finished=self.player.finished, commands=asked,
             heartbeat_age_s=self._heartbeat_age_s, stamps=dict(self._stamps), **values,
         )  # fmt: skip
+
+
+def _check_reference(policy: PolicyFile, reference: RobotMotion | None) -> None:
+    contract = policy.contract
+    if reference is None:
+        raise ContractError(f"{policy.path}: follows a reference motion, and there is none; give the stage's reference")
+    if reference.joint_names != contract.joint_names:
+        raise ContractError(f"{policy.path}: its joints are not the reference's; build the stage for its robot")
+    if reference.fps != contract.control_hz:
+        raise ContractError(
+            f"{policy.path}: runs at {contract.control_hz} Hz, the reference is at {reference.fps}; resample it"
+        )
+
+
+def _feet(text: str) -> tuple[bool, ...]:
+    """Read the feet's contact flags."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, list) or not 0 < len(values) <= MAX_FEET or not all(type(v) is int for v in values):
+        raise ContractError(f"feet are {text[:60]}, expected 1 to {MAX_FEET} whole numbers, 0 without contact")
+    return tuple(value != 0 for value in values)
 
 
 def _rest(joints: int) -> RobotState:

@@ -42,6 +42,8 @@ class SafetyConfig:
     """How far an input's stamp may be ahead of the clock, s: beyond it no age can be trusted, and the stop latches."""
     heartbeat_timeout_s: float = 0.0
     """Longest silence of the operator's heartbeat, s; 0 asks for none."""
+    command_timeout_s: float = 0.5
+    """Longest silence after which a velocity command is still obeyed, s; then it is zero."""
     contact_loss_s: float = 0.0
     """Longest time without any foot on the ground, s; 0 does not look. It needs the feet's contact flags."""
     free_fall_s: float = 0.0

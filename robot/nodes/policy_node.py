@@ -28,24 +28,29 @@ from typing import Any
 
 from builtin_interfaces.msg import Duration
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import Twist
 from nav_msgs.msg import Odometry
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import Imu, JointState
-from std_msgs.msg import Empty, Float64MultiArray, String
+from std_msgs.msg import Empty, Float64MultiArray, String, UInt8MultiArray
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from bodydouble.errors import BodydoubleError, ContractError, InputError
 from bodydouble.motion import RobotMotion
 from bodydouble.recording.messages import stamp_ns
+from robot.command_input import VELOCITIES
 from robot.engagement import HOLD
 from robot.inputs import READERS
 from robot.nodes.policy_diagnostics import TickStatistics, diagnostic_status
 from robot.nodes.process import (
+    COMMAND,
+    COMMAND_VELOCITY,
     COMMANDS,
     CONTRACT,
     DIAGNOSTICS,
+    FEET,
     GAINS,
     HEARTBEAT,
     IMU,
@@ -184,9 +189,8 @@ class PolicyNode(LifecycleNode):
         if not policy:
             raise InputError("parameter policy is empty, expected the path of a policy (.onnx)")
         safety = {field.name: self._value(f"safety.{field.name}") for field in dataclasses.fields(SafetyConfig)}
-        file = PolicyFile(Path(policy))
-        motion = RobotMotion.load(Path(reference))
-        return PolicyRuntime(file, motion, SafetyConfig(**safety))
+        motion = RobotMotion.load(Path(reference)) if reference else None
+        return PolicyRuntime(PolicyFile(Path(policy)), motion, SafetyConfig(**safety))
 
     def _connect(self, runtime: PolicyRuntime) -> None:
         contract = runtime.contract
@@ -209,6 +213,12 @@ class PolicyNode(LifecycleNode):
         self._publisher(String, GAINS, latched()).publish(String(data=json.dumps(gains)))
         for source, (topic, kind) in _SENSORS.items():
             self._subscribe(kind, topic, self._taker(source), latest(5))
+        if contract.command_names and runtime.command_input.is_velocity:
+            self._subscribe(Twist, COMMAND_VELOCITY, self._on_velocity, latest(1))
+        elif contract.command_names:
+            self._subscribe(Float64MultiArray, COMMAND, lambda m: self._give("command", list(m.data)), latest(1))
+        if runtime.safety.config.contact_loss_s > 0:
+            self._subscribe(UInt8MultiArray, FEET, lambda m: self._give("feet", list(m.data)), latest(1))
         self._subscribe(String, SKILL, self._on_skill, reliable(10))
         self._subscribe(Empty, HEARTBEAT, self._on_heartbeat, reliable(1))
         for name in ("estop", "resume", "hold"):
@@ -295,6 +305,22 @@ class PolicyNode(LifecycleNode):
                         self.get_logger().error(f"stopped: {error}", throttle_duration_sec=1.0)
 
         return take
+
+    def _on_velocity(self, message: Twist) -> None:
+        if self._runtime is not None:
+            places = (VELOCITIES[name] for name in self._runtime.contract.command_names)
+            self._give("command", [getattr(getattr(message, part), axis) for part, axis in places])
+
+    def _give(self, name: str, values: list[float]) -> None:
+        """Give an input without a stamp; what cannot be read is told and not taken."""
+        runtime = self._runtime
+        if runtime is None or not self._ticking:
+            return
+        with self._lock:
+            try:
+                runtime.ask(f"{name}: {json.dumps(values)}")
+            except ContractError as error:
+                runtime.refuse(name, str(error))
 
     def _on_skill(self, message: String) -> None:
         runtime = self._runtime

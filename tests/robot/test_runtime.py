@@ -142,9 +142,11 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> PolicyFile:
     return PolicyFile(toy_policy(tmp_path_factory.mktemp("toy") / "toy.onnx"))
 
 
-def feed_toy(runtime: PolicyRuntime, t_ns: int, position: np.ndarray | None = None) -> None:
+def feed_toy(
+    runtime: PolicyRuntime, t_ns: int, position: np.ndarray | None = None, reading: np.ndarray | None = None
+) -> None:
     runtime.on_joint_state(t_ns, JOINTS, np.zeros(3) if position is None else position, np.zeros(3))
-    runtime.on_imu(t_ns, np.array([1.0, 0.0, 0.0, 0.0]), np.zeros(3))
+    runtime.on_imu(t_ns, np.array([1.0, 0.0, 0.0, 0.0]), np.zeros(3), reading)
     runtime.on_odom(t_ns, np.array([0.0, 0.0, 1.0]))
 
 
@@ -427,14 +429,34 @@ def test_a_joint_state_of_a_thousand_names_is_refused(toy: PolicyFile) -> None:
 
 def test_free_fall_is_seen_from_the_accelerometer(toy: PolicyFile) -> None:
     runtime = PolicyRuntime(toy, toy_motion(), SafetyConfig(free_fall_s=0.1))
+    with pytest.raises(ContractError, match="imu has no accelerometer"):
+        runtime.on_imu(0, np.array([1.0, 0.0, 0.0, 0.0]), np.zeros(3))
     modes = []
     for i in range(30):
-        t_ns = i * TICK_NS
-        feed_toy(runtime, t_ns)
-        reading = np.array([0.0, 0.0, 9.81 if i < 10 else 0.2])
-        runtime.on_imu(t_ns + 1, np.array([1.0, 0.0, 0.0, 0.0]), np.zeros(3), reading)
-        modes.append(runtime.tick(t_ns + 1).mode)
+        feed_toy(runtime, i * TICK_NS, reading=np.array([0.0, 0.0, 9.81 if i < 10 else 0.2]))
+        modes.append(runtime.tick(i * TICK_NS).mode)
     assert modes.index("stopped") == 15 and "falls freely" in runtime.safety.stop_reason
+
+
+def test_feet_in_the_air_stop_and_their_silence_too(toy: PolicyFile) -> None:
+    runtime = PolicyRuntime(toy, toy_motion(), SafetyConfig(contact_loss_s=0.1))
+    feed_toy(runtime, 0)
+    assert runtime.tick(0).mode == "waiting", "what is asked for must be there"
+    modes = []
+    for i in range(1, 30):
+        feed_toy(runtime, i * TICK_NS)
+        runtime.ask(f"feet: {[0, int(i < 10)]}")
+        modes.append(runtime.tick(i * TICK_NS).mode)
+    assert modes.index("stopped") == 14 and "no foot" in runtime.safety.stop_reason
+    runtime = PolicyRuntime(toy, toy_motion(), SafetyConfig(contact_loss_s=0.1))
+    runtime.ask("feet: [1, 1]")
+    for i in range(20):
+        feed_toy(runtime, i * TICK_NS)
+        mode = runtime.tick(i * TICK_NS).mode
+    assert mode == "stopped" and "old" in runtime.safety.stop_reason
+    for bad in ("feet: ", "feet: 1", "feet: []", "feet: [true]", "feet: [0.5]", f"feet: {[1] * 65}"):
+        with pytest.raises(ContractError, match="feet are"):
+            runtime.ask(bad)
 
 
 anything = st.floats() | st.floats(-1, 1)
