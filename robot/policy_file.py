@@ -12,68 +12,89 @@ import onnxruntime
 
 from bodydouble.contract import METADATA_KEY, PolicyContract
 from bodydouble.errors import ContractError
+from robot.onnx_file import parse_model, read_bounded, short, weights_sha256
+from robot.signing import SIGNATURE_KEY, check_signature
 
-MAX_POLICY_BYTES = 512 << 20
-"""Largest policy file that is read."""
 GOLDEN_TOLERANCE = 1e-5
-"""Largest difference allowed between a golden action and the one computed here."""
-
-
-def weights_sha256(model: onnx.ModelProto) -> str:
-    """Return one hash over the graph's initialisers: name, type, shape and raw bytes of each, by name."""
-    digest = hashlib.sha256()
-    for tensor in sorted(model.graph.initializer, key=lambda tensor: tensor.name):
-        array = onnx.numpy_helper.to_array(tensor)
-        digest.update(f"{tensor.name}\0{array.dtype.str}\0{array.shape}\0".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+"""Largest difference allowed between a golden value and the one computed here."""
 
 
 class PolicyFile:
-    """A loaded policy: `contract` and `act`."""
+    """A loaded policy: `contract`, and `step` or `act`. P observation values, M of memory, J actions.
 
-    def __init__(self, path: Path | str) -> None:
+    It keeps no memory itself: who runs it does, so that one file can run several robots.
+    """
+
+    def __init__(self, path: Path | str, trusted: Path | None = None) -> None:
         """Read, check and try the policy.
 
         Args:
             path: The .onnx file.
+            trusted: Folder of the public keys of known signers; None takes unsigned files too.
 
         Raises:
-            ContractError: The file is missing, is no ONNX model of ours, its weights were changed, or it does not
-                reproduce its golden vectors.
+            ContractError: The file is missing, is no ONNX model of ours, is not signed by a known signer, its weights
+                was changed, or it does not reproduce its golden vectors.
+            InputError: The folder of known signers cannot be used.
         """
         self.path = Path(path)
-        data = _read(self.path)
-        model = _parse(self.path, data)
-        self.contract = _contract(self.path, model)
-        expected = self.contract.hashes.get("weights", "")
-        if weights_sha256(model) != expected:
+        data = read_bounded(self.path)
+        self.signer = check_signature(self.path, data, trusted)
+        """Who signed: a known signer's name or the key's fingerprint; empty for an unsigned file."""
+        self.size_bytes, self.sha256 = len(data), hashlib.sha256(data).hexdigest()
+        model = parse_model(self.path, data)
+        self.contract = _contract(self.path, model, signed=bool(self.signer))
+        if weights_sha256(model) != self.contract.hashes.get("weights", ""):
             raise ContractError(f"{self.path}: its weights are not those of its contract; export the policy again")
-        self.sha256 = hashlib.sha256(data).hexdigest()
         self._session = _session(self.path, data, self.contract)
-        self._input = np.zeros((1, self.contract.spec.size), dtype=np.float32)
-        self._check_golden()
+        self._inputs = {"obs": np.zeros((1, self.contract.spec.size), dtype=np.float32)}
+        self._outputs = ["action"]
+        if self.contract.memory_size:
+            self._inputs["memory"] = self.empty_memory()[None]
+            self._outputs.append("next_memory")
+        self.golden_max_abs_diff = self._check_golden()
+        """Largest difference from the golden vectors."""
+
+    def empty_memory(self) -> np.ndarray:
+        """Return the memory (M,), float32, before the first step; M is 0 for a policy without one."""
+        return np.zeros(self.contract.memory_size, dtype=np.float32)
+
+    def step(self, obs: np.ndarray, memory: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the action (J,) and the next memory (M,), float32, of an observation (P,) and a memory (M,)."""
+        self._inputs["obs"][0] = obs
+        if not self.contract.memory_size:
+            return np.asarray(self._session.run(self._outputs, self._inputs)[0])[0], memory
+        self._inputs["memory"][0] = memory
+        action, memory = self._session.run(self._outputs, self._inputs)
+        return np.asarray(action)[0], np.asarray(memory)[0]
 
     def act(self, obs: np.ndarray) -> np.ndarray:
-        """Return the action (J,), float32, of an observation (P,)."""
-        self._input[0] = obs
-        return np.asarray(self._session.run(["action"], {"obs": self._input})[0])[0]
+        """Return the action (J,), float32, of an observation (P,).
 
-    def _check_golden(self) -> None:
-        worst = 0.0
-        for obs, action in zip(self.contract.golden_inputs, self.contract.golden_outputs, strict=True):
+        Raises:
+            ContractError: The policy has a memory, which `step` takes.
+        """
+        if self.contract.memory_size:
+            raise ContractError(f"{self.path}: has a memory of {self.contract.memory_size} values; give it to `step`")
+        return self.step(obs, self.empty_memory())[0]
+
+    def _check_golden(self) -> float:
+        contract, memory, worst = self.contract, self.empty_memory(), 0.0
+        for number, (obs, expected) in enumerate(zip(contract.golden_inputs, contract.golden_outputs, strict=True)):
             try:
-                found = self.act(np.asarray(obs, dtype=np.float32))
+                action, memory = self.step(np.asarray(obs, dtype=np.float32), memory)
             except Exception as error:  # onnxruntime's own classes: a model that loads may still not run
-                raise ContractError(f"{self.path}: does not run ({_short(error)}); export the policy again") from None
-            difference = np.abs(found.astype(np.float64) - np.asarray(action))
-            worst = max(worst, float(difference.max()) if np.isfinite(difference).all() else np.inf)
-        self.golden_max_abs_diff = worst
+                raise ContractError(f"{self.path}: does not run ({short(error)}); export the policy again") from None
+            for found, wanted in ((action, expected), (memory, contract.golden_memory[number] if memory.size else ())):
+                difference = np.abs(found.astype(np.float64) - np.asarray(wanted, dtype=np.float64))
+                finite = bool(np.isfinite(difference).all())
+                worst = max(worst, float(difference.max(initial=0.0)) if finite else np.inf)
         if not worst <= GOLDEN_TOLERANCE:
             raise ContractError(
                 f"{self.path}: differs from its golden vectors by {worst:.3g}, "
                 f"at most {GOLDEN_TOLERANCE:g} is allowed; export the policy again"
             )
+        return worst
 
     def check_robot(self, name: str, joint_names: tuple[str, ...]) -> None:
         """Compare the contract with a robot.
@@ -101,33 +122,16 @@ class PolicyFile:
             )
 
 
-def _read(path: Path) -> bytes:
+def _contract(path: Path, model: onnx.ModelProto, *, signed: bool) -> PolicyContract:
+    keys = [entry.key for entry in model.metadata_props]
+    if keys.count(SIGNATURE_KEY) != signed:
+        raise ContractError(f"{path}: its signature is damaged or not at the file's end; sign the policy again")
+    if keys.count(METADATA_KEY) != 1:
+        raise ContractError(
+            f"{path}: carries {keys.count(METADATA_KEY)} contracts, expected one; export it with `bodydouble export`"
+        )
     try:
-        size = path.stat().st_size
-        if size > MAX_POLICY_BYTES:
-            raise ContractError(f"{path}: {size} bytes, the limit is {MAX_POLICY_BYTES}")
-        return path.read_bytes()
-    except OSError as error:
-        raise ContractError(f"{path}: cannot be read ({error.strerror}); make it with `bodydouble export`") from None
-
-
-def _parse(path: Path, data: bytes) -> onnx.ModelProto:
-    try:
-        model = onnx.load_model_from_string(data)
-        onnx.checker.check_model(model)
-    except Exception as error:
-        raise ContractError(f"{path}: is no ONNX model ({_short(error)}); export the policy again") from None
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
-        raise ContractError(f"{path}: keeps weights in other files; export the policy again")
-    return model
-
-
-def _contract(path: Path, model: onnx.ModelProto) -> PolicyContract:
-    texts = [entry.value for entry in model.metadata_props if entry.key == METADATA_KEY]
-    if len(texts) != 1:
-        raise ContractError(f"{path}: carries {len(texts)} contracts, expected one; export it with `bodydouble export`")
-    try:
-        return PolicyContract.from_json(texts[0])
+        return PolicyContract.from_json(model.metadata_props[keys.index(METADATA_KEY)].value)
     except ContractError as error:
         raise ContractError(f"{path}: {error}") from None
 
@@ -136,18 +140,21 @@ def _session(path: Path, data: bytes, contract: PolicyContract) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
+    # What fails is raised as well; and the bytes that were checked are read as what they were checked as.
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own classes, one per kind of failure
-        raise ContractError(f"{path}: onnxruntime refuses it ({_short(error)}); export the policy again") from None
-    inputs = [(value.name, value.type, list(value.shape)) for value in session.get_inputs()]
-    outputs = [(value.name, value.type, list(value.shape)) for value in session.get_outputs()]
-    kind, sizes = "tensor(float)", (contract.spec.size, len(contract.joint_names))
-    expected = [("obs", kind, [1, sizes[0]])], [("action", kind, [1, sizes[1]])]
-    if (inputs, outputs) != expected:
-        raise ContractError(f"{path}: has inputs {inputs} and outputs {outputs}, its contract says {expected}")
+        raise ContractError(f"{path}: onnxruntime refuses it ({short(error)}); export the policy again") from None
+    inputs = {value.name: (value.type, list(value.shape)) for value in session.get_inputs()}
+    outputs = {value.name: (value.type, list(value.shape)) for value in session.get_outputs()}
+    kind, memory = "tensor(float)", contract.memory_size
+    want_in = {"obs": (kind, [1, contract.spec.size])} | ({"memory": (kind, [1, memory])} if memory else {})
+    want_out = {"action": (kind, [1, len(contract.joint_names)])}
+    want_out |= {"next_memory": (kind, [1, memory])} if memory else {}
+    if (inputs, outputs) != (want_in, want_out):
+        raise ContractError(
+            f"{path}: has inputs {inputs} and outputs {outputs}, its contract says {want_in} and {want_out}"
+        )
     return session
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
