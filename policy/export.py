@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -23,16 +24,20 @@ from bodydouble.artifacts import (
 from bodydouble.contract import METADATA_KEY, PolicyContract, exact_floats
 from bodydouble.errors import GateError, InputError
 from bodydouble.observation import TRACKING_OFFSETS, tracking_spec
+from bodydouble.randomisation import Randomisation
 from policy.checkpoint import load_checkpoint
 from policy.nets.actor_critic import Actor
 from policy.quantise import actions_of, quantised
-from policy.train import CHECKPOINT_FILE, check_fits
+from policy.train import check_fits
+from policy.training_run import CHECKPOINT_FILE
+from policy.training_run import MANIFEST_FILE as TRAINED_FILE
 from robot.policy_file import weights_sha256
 from sim.backend.cpu_batch import CpuBatch
 from sim.env.tracked_robot import TrackedRobot
 from sim.env.tracking_env import TrackingEnv
 from sim.stage.stage import REFERENCE_FILE, Stage
-from sim.tasks.tracking.config import TrackingConfig
+from sim.tasks.tracking.config import RandomisationConfig, TrackingConfig
+from sim.tasks.tracking.declared import declared
 
 MANIFEST_FILE = "export.json"
 """Written beside the ONNX file: its hash and figures."""
@@ -94,6 +99,33 @@ def export(policy: Path, stage_path: Path, out: Path, *, int8: bool = False) -> 
         )
     actor = net.actor.eval()
     observations = visited_observations(stage, robot, actor)
+    model, actions, difference = checked_model(actor, observations, out)
+    figures = {"onnx_max_abs_diff": difference}
+    if int8:
+        model = quantised(model)
+        # The golden vectors are those of the file itself; how far it is from the network is a figure.
+        coarse = actions_of(model.SerializeToString(), observations)
+        figures["int8_max_abs_diff"] = float(np.abs(coarse - actions).max())
+        actions = coarse
+    golden = golden_rows(observations)
+    contract = make_contract(
+        stage, checkpoint, model, observations[golden], actions[golden], trained_randomisation(policy)
+    )
+    figures |= {
+        "onnx_bytes": float(write_model(model, contract, out)),
+        "onnx_checked_observations": float(len(observations)),
+    }
+    manifest = {"provenance": provenance(settings, inputs), "figures": figures, "sha256": sha256_file(out)}
+    write_json(manifest_path, manifest)
+    return Exported(out, figures)
+
+
+def checked_model(actor: Actor, observations: np.ndarray, out: Path) -> tuple[onnx.ModelProto, np.ndarray, float]:
+    """Return a policy as ONNX, its actions (B, J) for observations (B, P), and how far onnxruntime's are from torch's.
+
+    Raises:
+        GateError: They differ by more than MAX_ABS_DIFF; `out` is the file that is not written.
+    """
     with torch.no_grad():
         actions = np.concatenate([actor(torch.as_tensor(row[None])).numpy() for row in observations])
     with tempfile.TemporaryDirectory() as folder:
@@ -105,29 +137,53 @@ def export(policy: Path, stage_path: Path, out: Path, *, int8: bool = False) -> 
         raise GateError(
             f"{out}: onnxruntime's actions differ from torch's by {difference:.3g}, at most {MAX_ABS_DIFF:g} is allowed"
         )
-    figures = {"onnx_max_abs_diff": difference}
-    if int8:
-        model = quantised(model)
-        # The golden vectors are those of the file itself; how far it is from the network is a figure.
-        coarse = actions_of(model.SerializeToString(), observations)
-        figures["int8_max_abs_diff"] = float(np.abs(coarse - actions).max())
-        actions = coarse
-    golden = np.linspace(0, len(observations) - 1, _GOLDEN).astype(int)
-    contract = make_contract(stage, checkpoint, model, observations[golden], actions[golden])
+    return model, actions, difference
+
+
+def golden_rows(observations: np.ndarray) -> np.ndarray:
+    """Return which of the observations (B, P) become golden vectors."""
+    return np.linspace(0, len(observations) - 1, _GOLDEN).astype(int)
+
+
+def write_model(model: onnx.ModelProto, contract: PolicyContract, out: Path) -> int:
+    """Put the contract into a model, write it in one step, and return its size in bytes."""
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, contract.to_json()
     onnx.checker.check_model(model)
     data = model.SerializeToString()
     with atomic_file(out) as temporary:
         temporary.write_bytes(data)
-    figures |= {"onnx_bytes": float(len(data)), "onnx_checked_observations": float(len(observations))}
-    manifest = {"provenance": provenance(settings, inputs), "figures": figures, "sha256": sha256_file(out)}
-    write_json(manifest_path, manifest)
-    return Exported(out, figures)
+    return len(data)
+
+
+def trained_randomisation(policy: Path) -> Randomisation:
+    """Return what a policy was trained to bear: as the training's manifest says, else as pretraining does by default.
+
+    Args:
+        policy: Folder of a training, or a checkpoint.
+
+    Raises:
+        InputError: The manifest is not one of this version.
+    """
+    manifest = policy / TRAINED_FILE
+    if not policy.is_dir() or not manifest.is_file():
+        return declared(RandomisationConfig())
+    try:
+        raw = read_json(manifest)["provenance"]["config"]["task"]["randomisation"]
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in raw.items()}
+        config = RandomisationConfig(**values)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{manifest}: does not say how the policy was trained ({error}); train again") from None
+    return declared(config)
 
 
 def make_contract(
-    stage: Stage, checkpoint: Path, model: onnx.ModelProto, golden_inputs: np.ndarray, golden_outputs: np.ndarray
+    stage: Stage,
+    checkpoint: Path,
+    model: onnx.ModelProto,
+    golden_inputs: np.ndarray,
+    golden_outputs: np.ndarray,
+    randomisation: Randomisation,
 ) -> PolicyContract:
     """Return the contract of a tracking policy for the robot and the rates of a stage, validated.
 
@@ -137,6 +193,7 @@ def make_contract(
         model: The ONNX model.
         golden_inputs: Observations (G, P), float32.
         golden_outputs: Their actions (G, J), float32.
+        randomisation: What the policy was trained to bear.
     """
     robot = stage.robot
     contract = PolicyContract(
@@ -165,6 +222,7 @@ def make_contract(
         },
         golden_inputs=tuple(exact_floats(row) for row in golden_inputs),
         golden_outputs=tuple(exact_floats(row) for row in golden_outputs),
+        randomisation=randomisation,
     )
     contract.validate()
     return contract

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_type_hints
 
 from bodydouble.errors import InputError
 from sim.env.task import Task
@@ -53,3 +54,26 @@ def make_task(name: str, robot: str, config: Any = None) -> Task:
     if not isinstance(config, kind):
         raise InputError(f"task {name!r} has settings {type(config).__name__}, expected {kind.__name__}")
     return _TASKS[name][1](robot_spec(robot), config)
+
+
+def settings_from_plain(name: str, raw: Any) -> Any:
+    """Return a task's settings from the JSON that a training wrote.
+
+    Raises:
+        InputError: The task is unknown, or the settings are not those of this version.
+    """
+    try:
+        return _from_plain(task_config(name), raw)
+    except (TypeError, AttributeError, KeyError) as error:
+        raise InputError(f"the settings of task {name!r} are not of this version ({error}); train again") from None
+
+
+def _from_plain(kind: type, raw: dict[str, Any]) -> Any:
+    hints = get_type_hints(kind)
+    values = {}
+    for key, value in raw.items():
+        if dataclasses.is_dataclass(hints[key]):
+            values[key] = _from_plain(hints[key], value)  # type: ignore[arg-type]
+        else:
+            values[key] = tuple(value) if isinstance(value, list) else value
+    return kind(**values)

@@ -19,9 +19,13 @@ class ReachRewards:
     """Weight of being there: the kernel of the distance."""
     at_width: float = 0.05
     """Width, m."""
-    turned: float = 1.0
-    """Weight of the orientation: 1 - tanh(angle / turned_width)."""
-    turned_width: float = 0.6
+    turned: float = 1.5
+    """Weight of turning towards the orientation: 1 - tanh(angle / turned_width)."""
+    turned_width: float = 1.0
+    """Width, rad."""
+    aligned: float = 1.5
+    """Weight of being turned so: the kernel of the angle."""
+    aligned_width: float = 0.3
     """Width, rad."""
     action_rate: float = 0.02
     """Cost of the squared change of the action."""

@@ -87,7 +87,13 @@ def reach_rewards(c: ReachRewards) -> dict[str, Reward]:
     def turned(s: ReachSample) -> Array:
         return _closeness(s.angle, c.turned_width)
 
-    functions = {"near": near, "at": at, "turned": turned, "action_rate": action_rate, "joint_speed": joint_speed}
+    def aligned(s: ReachSample) -> Array:
+        return _kernel(s.angle, c.aligned_width)
+
+    functions = {
+        "near": near, "at": at, "turned": turned, "aligned": aligned, "action_rate": action_rate,
+        "joint_speed": joint_speed,
+    }  # fmt: skip
     return {name: Reward(getattr(c, name), function) for name, function in functions.items()}
 
 
