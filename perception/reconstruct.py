@@ -35,6 +35,7 @@ from perception.keypoints.file import Keypoints
 from perception.keypoints.term import KeypointConfig, ReprojectionTerm, check_cameras, read_keypoints
 from perception.multiview.body_clock import body_clocks
 from perception.multiview.place import PlaceConfig, PlacedViews, place_views, retimed
+from perception.person_in_scene import StillConfig, skin_in_scene_m2, skin_over_time, told_of, without_still_person
 from perception.scene_parts import PartsConfig, like_somebody, scene_parts
 from perception.segment import KnownBody, PersonPoints, PersonSearch, SegmentConfig, find_person
 from perception.skin import whole_body
@@ -74,6 +75,8 @@ class ReconstructConfig:
     """The scene's planes and objects."""
     segment: SegmentConfig = field(default_factory=SegmentConfig)
     """The person's points."""
+    still: StillConfig = field(default_factory=StillConfig)
+    """The part of somebody who stays on one spot that is taken for furniture at first."""
     fit: FitConfig = field(default_factory=FitConfig)
     """The body."""
     contacts: ContactConfig = field(default_factory=ContactConfig)
@@ -154,6 +157,7 @@ def reconstruct(recording: Path, out: Path, config: ReconstructConfig | None = N
         motion, scene, found = _person(person, scene, views, config, terms, model)
         clock.lap("fit_s")
         figures |= found | {"single_view_share": float((person.views < 2).mean())}
+        warnings += told_of(found["skin_in_scene_m2"], config.still)
         if len(views) == 1:
             warnings.append("one camera only: what it does not see of the person is guessed, accuracy is lower")
     parts = scene_parts(scene, config.parts)
@@ -237,13 +241,17 @@ def _found(
     Then what the person left in the scene is gone, and what is left between the clocks.
     """
     search = find_person(placed.views, scene, config.segment, config.scene)
+    coarse = dataclasses.replace(config.fit, iterations=0)
+    scene, search = without_still_person(
+        scene, search, placed.views, _floor_z(scene), config.still, config.parts, config.segment, config.scene, coarse
+    )
     figures = dict(placed.figures)
     for number in range(ROUNDS):
         person = search.person
         if person is None:
             break
         floor_z = _floor_z(scene)
-        body = fit_body(person, floor_z, dataclasses.replace(config.fit, iterations=0))
+        body = fit_body(person, floor_z, coarse)
         change = np.zeros(len(placed.views))
         if clocks_are_free:
             clocks = body_clocks(body, person, placed.views)
@@ -325,6 +333,7 @@ def _person(
         "person_frames": float(len(person.times_ns)),
         "unseen_frames": float((~seen).sum()),
         "floor_z_m": floor_z,
+        "skin_in_scene_m2": skin_in_scene_m2(scene, skin_over_time(body, seen, model), floor_z, config.still),
     }
     return motion, scene, figures
 

@@ -76,6 +76,8 @@ class PersonSearch:
     """The person's points; None where there is nobody."""
     warnings: tuple[str, ...]
     """Why there is nobody, when nobody was seen, who else is there, which frames were left out."""
+    moving: PersonPoints | None = None
+    """Where there is nobody: what is seen most of all that moves, though it is no person by itself."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,10 @@ class KnownBody:
     times_ns: np.ndarray
     """Times (T,), int64, ns."""
     joint_pos: np.ndarray
-    """Joints (T, J, 3), world, m."""
+    """Joints, or other places on the body, (T, J, 3), world, m."""
 
     def near(self, points: np.ndarray, time_ns: int, reach_m: float) -> np.ndarray:
-        """Return which points (N, 3), world, m, lie near a joint at the nearest time (N,), bool."""
+        """Return which points (N, 3), world, m, lie near one of them at the nearest time (N,), bool."""
         joints = self.joint_pos[np.abs(self.times_ns - time_ns).argmin()]
         squared = (points**2).sum(axis=1)[:, None] - 2 * points @ joints.T + (joints**2).sum(axis=1)
         return squared.min(axis=1) < reach_m**2
@@ -134,7 +136,11 @@ def find_person(
         else:
             refused.append(fault)
     if not people:
-        return PersonSearch(None, (*warnings, _nobody(refused)))
+        moved = (_without_furniture(track, views, config, scene_config) for track in tracks)
+        long = (track for track in moved if len(track.sightings) >= config.min_seen_s * config.fps)
+        moving = None if known is not None else next(long, None)
+        points = None if moving is None else _points(moving, times, views, config)
+        return PersonSearch(None, (*warnings, _nobody(refused)), points)
     people.sort(key=lambda track: -track.total)
     chain = _chain(people, config.fps)
     if len(chain.sightings) < config.min_seen_s * config.fps:

@@ -149,8 +149,22 @@ def without_remains(
     off_floor = np.flatnonzero(~left & (points[:, 2] > floor_z + config.remains_floor_m))
     alone = _surface_without_body(points[off_floor], frames, times_ns, body, config)
     left[off_floor[alone < config.remains_sightings]] = True
+    return without_vertices(scene, near[left], config)
+
+
+def without_vertices(scene: StaticScene, vertices: np.ndarray, config: SceneConfig) -> StaticScene:
+    """Return the scene without some vertices, and without pieces that are then too small.
+
+    Args:
+        scene: The scene.
+        vertices: Indices of the vertices (N,).
+        config: Settings.
+
+    Raises:
+        InputError: Nothing is left.
+    """
     gone = np.zeros(len(scene.vertices), dtype=bool)
-    gone[near[left]] = True
+    gone[vertices] = True
     triangles = scene.triangles[~gone[scene.triangles].any(axis=1)]
     return _prune(scene.vertices, triangles, scene.colors, config.min_component_m2)
 
