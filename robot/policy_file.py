@@ -122,6 +122,21 @@ class PolicyFile:
             )
 
 
+class SideBySide:
+    """Acts for N robots in one process, keeping the memory of each."""
+
+    def __init__(self, policy: PolicyFile, count: int) -> None:
+        """Start with empty memories."""
+        self._policy = policy
+        self._memory = np.tile(policy.empty_memory(), (count, 1))
+
+    def __call__(self, obs: np.ndarray) -> np.ndarray:
+        """Return the actions (N, J) of observations (N, P), one by one: the same bits whatever the number of robots."""
+        taken = [self._policy.step(row, memory) for row, memory in zip(obs, self._memory, strict=True)]
+        self._memory = np.stack([memory for _, memory in taken])
+        return np.stack([action for action, _ in taken])
+
+
 def _contract(path: Path, model: onnx.ModelProto, *, signed: bool) -> PolicyContract:
     keys = [entry.key for entry in model.metadata_props]
     if keys.count(SIGNATURE_KEY) != signed:

@@ -121,6 +121,7 @@ class PolicyRuntime:
         self._quat, self._gyro, self._root_pos = np.array([1.0, 0, 0, 0]), np.zeros(3), np.zeros(3)
         self._last_action = np.zeros((1, joints), dtype=np.float32)
         self._history: np.ndarray | None = None
+        self._memory = policy.empty_memory()
         self._pending: list[str] = []
         self._tick = 0
         self._heartbeat_age_s = 0.0
@@ -313,6 +314,7 @@ class PolicyRuntime:
         if engagement is not self.engagement:
             # The policy begins anew: what it saw and did before it let go says nothing about now.
             self._history = None
+            self._memory = self._policy.empty_memory()
             self._last_action = np.zeros_like(self._last_action)
         self.engagement = engagement
 
@@ -342,7 +344,7 @@ class PolicyRuntime:
         if self._history is None:
             self._history = self._builder.start_history(frame)
         self._history, obs = self._builder.push(self._history, frame)
-        action = self._policy.act(obs[0])
+        action, self._memory = self._policy.step(obs[0], self._memory)
         self._last_action = np.nan_to_num(action, nan=0.0, posinf=0.0, neginf=0.0)[None]
         if self._default is not None:
             base = self._default

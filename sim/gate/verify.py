@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import track
 
 from bodydouble.artifacts import inputs_hash, is_current, machine_info, provenance, read_json, write_json
 from bodydouble.errors import ContractError, InputError
-from robot.policy_file import PolicyFile
+from robot.policy_file import PolicyFile, SideBySide
 from sim.backend.cpu_batch import CpuBatch
 from sim.env.evaluate import Evaluation, evaluate
 from sim.env.tracked_robot import TrackedRobot
@@ -189,12 +188,7 @@ def _episodes(
     )  # fmt: skip
     backend = CpuBatch(stage.compile(visuals=False), episodes, config.seed, config.threads)
     env = TrackingEnv(backend, robot, stage.motions, task)
-
-    def act(obs: np.ndarray) -> np.ndarray:
-        # One at a time, as on the robot: the same bits whatever the number of episodes.
-        return np.stack([file.act(row) for row in obs])
-
-    return evaluate(env, act, round(seconds * stage.control_hz) + 1)
+    return evaluate(env, SideBySide(file, episodes), round(seconds * stage.control_hz) + 1)
 
 
 def _summary(tier: Tier, bound: float, result: Evaluation, stage: Stage) -> TierResult:

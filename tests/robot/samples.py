@@ -68,20 +68,53 @@ def linear_model(size: int, joints: int, seed: int = 0, gain: float = 0.02, bias
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def infer(model: onnx.ModelProto, rows: np.ndarray) -> np.ndarray:
-    """Return the actions (G, J) of observations (G, P)."""
+def recurrent_model(size: int, memory: int, joints: int, seed: int = 0) -> onnx.ModelProto:
+    """Return the model next_memory = memory / 2 + obs @ weight, action = next_memory @ head, with small weights."""
+    rng = np.random.default_rng(seed)
+    arrays = {
+        "half": np.full((), 0.5),
+        "weight": 0.02 * rng.standard_normal((size, memory)),
+        "head": 0.2 * rng.standard_normal((memory, joints)),
+    }
+    row = [("obs", size), ("memory", memory), ("action", joints), ("next_memory", memory)]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, width]) for name, width in row]
+    nodes = [
+        helper.make_node("Mul", ["memory", "half"], ["kept"]),
+        helper.make_node("MatMul", ["obs", "weight"], ["seen"]),
+        helper.make_node("Add", ["kept", "seen"], ["next_memory"]),
+        helper.make_node("MatMul", ["next_memory", "head"], ["action"]),
+    ]
+    weights = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()]
+    graph = helper.make_graph(nodes, "policy", values[:2], values[2:], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def infer(model: onnx.ModelProto, rows: np.ndarray, memory_size: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return the actions (G, J) and memories (G, M) of observations (G, P) that follow each other."""
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return np.concatenate([np.asarray(session.run(["action"], {"obs": row[None]})[0]) for row in rows])
+    memory, actions, memories = np.zeros((1, memory_size), dtype=np.float32), [], []
+    for row in rows:
+        if memory_size:
+            action, memory = map(
+                np.asarray, session.run(["action", "next_memory"], {"obs": row[None], "memory": memory})
+            )
+        else:
+            action = np.asarray(session.run(["action"], {"obs": row[None]})[0])
+        actions.append(action[0])
+        memories.append(memory[0])
+    return np.stack(actions), np.stack(memories)
 
 
 def with_contract(model: onnx.ModelProto, contract: PolicyContract) -> PolicyContract:
     """Return the contract with the hash of the model's weights and four of its golden vectors."""
     rows = np.random.default_rng(1).standard_normal((4, contract.spec.size)).astype(np.float32)
+    actions, memories = infer(model, rows, contract.memory_size)
     return dataclasses.replace(
         contract,
         hashes=contract.hashes | {"weights": weights_sha256(model)},
         golden_inputs=tuple(exact_floats(row) for row in rows),
-        golden_outputs=tuple(exact_floats(row) for row in infer(model, rows)),
+        golden_outputs=tuple(exact_floats(row) for row in actions),
+        golden_memory=tuple(exact_floats(row) for row in memories) if contract.memory_size else (),
     )
 
 
@@ -97,7 +130,8 @@ def save_policy(path: Path, model: onnx.ModelProto, text: str) -> Path:
 def toy_policy(path: Path, gain: float = 0.02, bias: float = 0.0, **changes) -> Path:
     """Write a policy of the toy robot, right in every respect."""
     contract = toy_contract(**changes)
-    model = linear_model(contract.spec.size, len(contract.joint_names), gain=gain, bias=bias)
+    size, memory, joints = contract.spec.size, contract.memory_size, len(contract.joint_names)
+    model = recurrent_model(size, memory, joints) if memory else linear_model(size, joints, gain=gain, bias=bias)
     return save_policy(path, model, with_contract(model, contract).to_json())
 
 

@@ -230,7 +230,8 @@ def test_an_action_that_is_not_finite_stops(toy: PolicyFile, monkeypatch: pytest
     runtime = PolicyRuntime(toy, toy_motion())
     feed_toy(runtime, 0)
     held = runtime.tick(0).command
-    monkeypatch.setattr(toy, "act", lambda obs: np.array([0.0, value, 0.0], dtype=np.float32))
+    bad = np.array([0.0, value, 0.0], dtype=np.float32)
+    monkeypatch.setattr(toy, "step", lambda obs, memory: (bad, memory))
     feed_toy(runtime, TICK_NS)
     result = runtime.tick(TICK_NS)
     assert result.mode == "stopped" and result.events == ("stop: an action of the policy is not finite",)
