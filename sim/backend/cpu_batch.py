@@ -28,7 +28,10 @@ class CpuBatch:
         """
         self.model = model
         self.num_envs = num_envs
-        self._batch = mujoco.batch.Batch(model, num_envs, threads, persistent=True)
+        # One MjData per thread stays in the processor's cache, one per simulation does not. Sleeping bodies need the
+        # latter: which ones sleep is in no simulation's state.
+        sleeps = bool(model.opt.enableflags & mujoco.mjtEnableBit.mjENBL_SLEEP)
+        self._batch = mujoco.batch.Batch(model, num_envs, threads, persistent=sleeps)
         self._rng = np.random.default_rng(seed)
         self._qpos = self._batch.bind("qpos")
         self._qvel = self._batch.bind("qvel")
@@ -37,18 +40,22 @@ class CpuBatch:
         self._xpos = self._batch.bind("xpos")
         self._xquat = self._batch.bind("xquat")
         self._time = self._batch.bind("time")
+        self._controls = np.zeros((num_envs, 0, model.nu))
+        self._warnings = 0
 
     def get_state(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the positions (N, nq) and velocities (N, nv), float32."""
         return self._qpos.astype(np.float32), self._qvel.astype(np.float32)
 
-    def set_state(self, qpos: np.ndarray, qvel: np.ndarray) -> None:
-        """Set the positions (N, nq) and velocities (N, nv); only simulations whose values differ are touched."""
-        changed = np.any(self._qpos.astype(np.float32) != qpos, axis=1)
-        changed |= np.any(self._qvel.astype(np.float32) != qvel, axis=1)
-        self._qpos[changed] = qpos[changed]
-        self._qvel[changed] = qvel[changed]
-        self._warmstart[changed] = 0.0
+    def set_state(self, qpos: np.ndarray, qvel: np.ndarray, rows: np.ndarray | None = None) -> None:
+        """Set positions (M, nq) and velocities (M, nv), of all simulations or of some; see SimBackend.set_state."""
+        if rows is None:
+            changed = np.any(self._qpos.astype(np.float32) != qpos, axis=1)
+            changed |= np.any(self._qvel.astype(np.float32) != qvel, axis=1)
+            rows = np.flatnonzero(changed)
+            qpos, qvel = qpos[rows], qvel[rows]
+        self._qpos[rows], self._qvel[rows] = qpos, qvel
+        self._warmstart[rows] = 0.0
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """Return what the coming steps and random numbers depend on, at full precision; model fields apart."""
@@ -73,16 +80,31 @@ class CpuBatch:
 
     def step(self, ctrl: np.ndarray, previous_ctrl: np.ndarray, delay: np.ndarray, num_substeps: int) -> None:
         """Advance every simulation by one control step (see SimBackend.step)."""
-        latest = int(delay.max()) if len(delay) else 0
-        done = 0
-        for substep in np.unique(np.minimum(delay, num_substeps)):
-            if substep > done:
-                self._ctrl[:] = np.where((delay > done)[:, None], previous_ctrl, ctrl)
-                self._batch.step(nstep=int(substep) - done)
-                done = int(substep)
-        if done < num_substeps:
-            self._ctrl[:] = ctrl if latest <= done else np.where((delay > done)[:, None], previous_ctrl, ctrl)
-            self._batch.step(nstep=num_substeps - done)
+        if self._controls.shape[1] != num_substeps:
+            self._controls = np.zeros((self.num_envs, num_substeps, self.model.nu))
+        controls = self._controls
+        controls[:] = ctrl[:, None]
+        if delay.any():
+            late = np.flatnonzero(delay)
+            waits = np.arange(num_substeps) < delay[late, None]
+            controls[late] = np.where(waits[..., None], previous_ctrl[late, None], ctrl[late, None])
+        start = self._time.copy()
+        # All substeps in one call: each simulation's data is brought into the cache once, its controls come along.
+        self._batch.rollout(num_substeps, controls, record=())
+        warnings = int(self._batch.warning[..., 1].sum())
+        if warnings != self._warnings:
+            self._warnings = warnings
+            self._finish(start, num_substeps)
+
+    def _finish(self, start: np.ndarray, num_substeps: int) -> None:
+        """Make the missing substeps where MuJoCo warned: `rollout` stops such a simulation, `step` does not."""
+        done = np.rint((self._time - start) / self.model.opt.timestep)
+        for substep in range(num_substeps):
+            rows = np.flatnonzero(done <= substep)
+            if len(rows):
+                self._ctrl[rows] = self._controls[rows, substep]
+                self._batch.step(rows)
+        self._warnings = int(self._batch.warning[..., 1].sum())
 
     def body_pos(self) -> np.ndarray:
         """Return the positions of all bodies (N, nbody, 3), world, m, float32."""

@@ -30,8 +30,14 @@ class SimBackend(Protocol):
         """Return the positions (N, nq) and velocities (N, nv)."""
         ...
 
-    def set_state(self, qpos: Array, qvel: Array) -> None:
-        """Set the positions (N, nq) and velocities (N, nv) of every simulation."""
+    def set_state(self, qpos: Array, qvel: Array, rows: Array | None = None) -> None:
+        """Set the state of all simulations, or of some.
+
+        Args:
+            qpos: Positions (M, nq).
+            qvel: Velocities (M, nv).
+            rows: The simulations (M,) they are for; None for all, where only those whose values differ are touched.
+        """
         ...
 
     def step(self, ctrl: Array, previous_ctrl: Array, delay: Array, num_substeps: int) -> None:

@@ -75,8 +75,11 @@ class WarpBatch:
         """Return copies of the positions (N, nq) and velocities (N, nv)."""
         return self._qpos.clone(), self._qvel.clone()
 
-    def set_state(self, qpos: Any, qvel: Any) -> None:
-        """Set the positions (N, nq) and velocities (N, nv) of every simulation."""
+    def set_state(self, qpos: Any, qvel: Any, rows: Any = None) -> None:
+        """Set positions (M, nq) and velocities (M, nv), of all simulations or of some; see SimBackend.set_state."""
+        if rows is not None:
+            self._qpos[rows], self._qvel[rows], self._warmstart[rows] = qpos, qvel, 0.0
+            return
         changed = (self._qpos != qpos).any(dim=1) | (self._qvel != qvel).any(dim=1)
         self._qpos.copy_(qpos)
         self._qvel.copy_(qvel)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import mujoco
 import numpy as np
 import pytest
@@ -195,3 +197,41 @@ def test_arrays_get_the_types_of_the_protocol() -> None:
 def test_accumulate_by_hand() -> None:
     sums = slider(1).accumulate(np.array([2, 0, 2, 2]), np.array([1.0, 5.0, 0.5, 0.25], np.float32), 4)
     assert sums.tolist() == [5.0, 0.0, 1.75, 0.0] and sums.dtype == np.float32
+
+
+def test_delays_change_no_bit_against_single_simulations(stage: Stage) -> None:
+    """The command that waits and the one that follows act for their own steps, as in a loop over one MjData."""
+    model = stage.compile(visuals=False)
+    start, controls = starts(stage, 5), random_controls(model, 21, 5)
+    delay = np.arange(5)
+    batch = CpuBatch(model, 5, 0, threads=2)
+    batch.set_state(start, np.zeros((5, model.nv), np.float32))
+    for before, ctrl in itertools.pairwise(controls):
+        batch.step(ctrl, before, delay, 4)
+    for n in range(5):
+        data = mujoco.MjData(model)
+        data.qpos[:] = start[n]
+        for before, ctrl in itertools.pairwise(controls):
+            for substep in range(4):
+                data.ctrl[:] = before[n] if substep < delay[n] else ctrl[n]
+                mujoco.mj_step(model, data)
+        np.testing.assert_array_equal(data.qpos, batch._qpos[n])
+        np.testing.assert_array_equal(data.xpos.astype(np.float32), batch.body_pos()[n])
+
+
+def test_a_warned_simulation_makes_all_of_its_steps() -> None:
+    """A control that is no number is taken as zero by MuJoCo, with a warning; the step goes on to its end."""
+    batch = slider()
+    batch.step(forces(1.0, np.nan, 1.0), forces(1.0, 2.0, 1.0), np.array([0, 1, 0]), 4)
+    np.testing.assert_allclose(batch._time, 4 * DT)
+    np.testing.assert_allclose(batch.get_state()[0][1, 0], push([2.0, 0.0, 0.0, 0.0])[0], rtol=1e-6)
+
+
+def test_some_simulations_can_be_set() -> None:
+    batch = slider()
+    batch.step(forces(4.0, 4.0, 4.0), forces(0.0, 0.0, 0.0), no_delay(3), 5)
+    before = batch.get_state()[0]
+    batch.set_state(np.full((1, 1), 7.0, np.float32), np.full((1, 1), 2.0, np.float32), np.array([2]))
+    qpos, qvel = batch.get_state()
+    assert qpos[2, 0] == 7.0 and qvel[2, 0] == 2.0
+    np.testing.assert_array_equal(qpos[:2], before[:2])
