@@ -60,9 +60,7 @@ class TaskTrainConfig:
     """Episodes of each evaluation, with the task's randomisation."""
     net: NetConfig = field(default_factory=lambda: NetConfig((256, 128), (256, 128)))
     """Sizes of the networks; only for a training from nothing."""
-    ppo: PPOConfig = field(
-        default_factory=lambda: PPOConfig(gamma=0.97, target_kl=0.015, optimizer=AdamConfig(lr=1e-3))
-    )
+    ppo: PPOConfig = field(default_factory=lambda: PPOConfig(gamma=0.95, target_kl=0.03, optimizer=AdamConfig(lr=5e-4)))
     """PPO."""
 
 
@@ -89,7 +87,7 @@ def default_config(task: str) -> TaskTrainConfig:
     """Return the settings that a task is trained with from nothing unless others are given."""
     if task == "velocity":
         # A fall costs more than an error does, and comes later than an arm's.
-        ppo = PPOConfig(gamma=0.99, target_kl=0.015, optimizer=AdamConfig(lr=1e-3))
+        ppo = PPOConfig(gamma=0.98, target_kl=0.02, optimizer=AdamConfig(lr=5e-4))
         return TaskTrainConfig(net=NetConfig((512, 256, 128), (512, 256, 128)), ppo=ppo)
     return TaskTrainConfig()
 

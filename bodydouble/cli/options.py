@@ -16,6 +16,16 @@ def parse(kind: type[Options], argv: list[str], *, prog: str, description: str) 
     return tyro.cli(kind, args=argv, prog=f"bodydouble {prog}", description=description)
 
 
+def task_name(argv: list[str]) -> str | None:
+    """Return the task that `--task` names, or None where the arguments name none: its options depend on it."""
+    for index, argument in enumerate(argv):
+        if argument == "--task":
+            return argv[index + 1] if index + 1 < len(argv) else ""
+        if argument.startswith("--task="):
+            return argument.removeprefix("--task=")
+    return None
+
+
 def choose(verb: str, actions: Mapping[str, Callable[[list[str]], int]], argv: list[str]) -> int:
     """Run the action that the first argument names.
 

@@ -3,23 +3,13 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bodydouble.cli.options import parse
+from bodydouble.cli.options import parse, task_name
 
 
 def main(argv: list[str]) -> int:
     """Run `bodydouble train`."""
-    name = _task_name(argv)
+    name = task_name(argv)
     return _on_stage(argv) if name is None else _at_task(name, argv)
-
-
-def _task_name(argv: list[str]) -> str | None:
-    """Return the task that the arguments name, or None where they name none."""
-    for index, argument in enumerate(argv):
-        if argument == "--task":
-            return argv[index + 1] if index + 1 < len(argv) else ""
-        if argument.startswith("--task="):
-            return argument.removeprefix("--task=")
-    return None
 
 
 def _on_stage(argv: list[str]) -> int:

@@ -21,6 +21,8 @@ class TaskEvaluation:
     """Whether the task counts the episode as a success (N,)."""
     failed: np.ndarray
     """Whether it ended in a termination (N,)."""
+    failure: np.ndarray
+    """Which one (N,): 0 none, k the task's k-th termination, counted from 1."""
     lasted_s: np.ndarray
     """Length of the episode (N,), s."""
     total_reward: np.ndarray
@@ -56,7 +58,7 @@ def evaluate_task(env: TaskEnv, act: Callable[[Array], Array]) -> TaskEvaluation
     xp = env.backend.xp
     obs = env.reset()
     running = env.backend.asarray([True] * env.num_envs)
-    failed = ~running
+    failure = env.backend.asarray(np.zeros(env.num_envs, dtype=np.int64))
     zero = env.backend.asarray(np.zeros(env.num_envs))
     steps, total = zero, zero
     sums: dict[str, Array] = {}
@@ -68,18 +70,19 @@ def evaluate_task(env: TaskEnv, act: Callable[[Array], Array]) -> TaskEvaluation
         for name, values in result.measures.items():
             sums[name] = sums.get(name, zero) + alive * values
             last[name] = xp.where(running, values, last.get(name, values))
-        failed = failed | (running & result.terminated)
+        failure = xp.where(running & result.terminated, result.failure, failure)
         running = running & ~(result.terminated | result.truncated)
         obs = result.obs
         # On a GPU each look at the flags waits for it.
         if step % 25 == 0 and not bool(xp.any(running)):
             break
-    counted, failures = _host(steps), _host(failed)
+    counted, causes = _host(steps), _host(failure)
     mean = {name: _host(values) / counted for name, values in sums.items()}
     ends = {name: _host(values) for name, values in last.items()}
     return TaskEvaluation(
-        succeeded=env.task.succeeded(failures, mean, ends),
-        failed=failures,
+        succeeded=env.task.succeeded(causes > 0, mean, ends),
+        failed=causes > 0,
+        failure=causes,
         lasted_s=counted * env.step_s,
         total_reward=_host(total),
         mean=mean,
