@@ -24,7 +24,7 @@ from bodydouble.recording.topics import WORLD_FRAME, camera_topics, optical_fram
 from bodydouble.recording.transforms import TransformTree
 from perception.importers.bag.bag_messages import IMU, Decoder, pose_of
 from perception.importers.bag.camera_stream import CameraStream
-from perception.importers.bag.cameras import NONE, CameraChoice, TopicOptions, choose_cameras
+from perception.importers.bag.cameras import NONE, CameraChoice, TopicOptions, choose_cameras, choose_imus
 from perception.importers.bag.geometry import DISTORTION_CHOICES, CameraGeometry, GeometryOptions, plan_geometry
 from perception.importers.bag.poses import PoseLookup, choose_world, relative
 from perception.importers.bag.source import Bag, open_bag
@@ -32,6 +32,7 @@ from perception.importers.bag.stamps import choose_stamps
 from perception.importers.bag.survey import Survey, add_transforms, is_static, survey
 from perception.importers.depth_unit import UNITS, check_depth_unit, doubt, require_unit, sample_depth
 from perception.importers.source_files import ImportSummary
+from perception.imu import imu_topic
 
 _UNIT_OPTION = "--config.depth-unit"
 
@@ -62,6 +63,8 @@ class RosbagConfig:
     """Frame that stands still in the room; none for no poses."""
     pose: tuple[str, ...] = ()
     """PoseStamped or Odometry topics with the poses of each camera's optical frame, instead of transforms."""
+    imu: tuple[str, ...] = ()
+    """Imu topic of each camera, none for no Imu; by default the one in the namespace of the camera's images."""
     stamps: str = ""
     """Which times are taken: header or received; the headers' where they are sane."""
     depth_unit: str = ""
@@ -81,6 +84,7 @@ class _Camera:
     unit: str
     world: str | None
     pose_topic: str
+    imu: str | None
 
 
 def import_rosbag(
@@ -139,8 +143,11 @@ def _plan(found: Survey, config: RosbagConfig) -> tuple[list[_Camera], list[str]
     choices = choose_cameras(found, topics)
     if config.pose and len(config.pose) != len(choices):
         raise InputError(f"--config.pose: {len(config.pose)} topics for {len(choices)} cameras; give one for each")
+    if config.imu and len(config.imu) != len(choices):
+        raise InputError(f"--config.imu: {len(config.imu)} topics for {len(choices)} cameras; give one for each")
+    imus, imu_notes = choose_imus(found, choices, config.imu)
     options = GeometryOptions(config.intrinsics, config.registered, config.extrinsic, config.distortion)
-    notes: list[str] = []
+    notes = [*imu_notes]
     cameras = []
     for i, choice in enumerate(choices):
         camera_topics(choice.name)  # says what names are allowed
@@ -158,7 +165,7 @@ def _plan(found: Survey, config: RosbagConfig) -> tuple[list[_Camera], list[str]
             notes += [note] if note else []
         elif config.world not in ("", NONE):
             raise InputError(f"--config.world {config.world}: {found.path} holds no transforms")
-        cameras.append(_Camera(choice, geometry, unit, world, pose_topic))
+        cameras.append(_Camera(choice, geometry, unit, world, pose_topic, imus.get(choice.name)))
     worlds = sorted({camera.world for camera in cameras if camera.world})
     if len(worlds) > 1:
         raise InputError(f"the cameras are in different worlds: {', '.join(worlds)}; name one with --config.world")
@@ -197,6 +204,7 @@ class _Run:
         self._tree = TransformTree(round(config.max_pose_gap_s * 1e9))
         self.streams = [self._stream(camera, limits) for camera in cameras]
         self._imus = 0
+        self._untied: list[str] = []
         self._told_poses = 0
         self._route: dict[str, list[tuple[CameraStream, str]]] = {}
         for camera, stream in zip(cameras, self.streams, strict=True):
@@ -258,7 +266,13 @@ class _Run:
         if not self.with_pose():
             notes.append("no poses; the cameras' motion has to be tracked from the images")
         if self._imus:
-            notes.append(f"{self._imus} Imu messages are kept on their topics")
+            notes.append(f"{self._imus} Imu messages are kept")
+            notes += [
+                f"{camera.choice.name}: its Imu is {camera.imu}, kept as {imu_topic(camera.choice.name)}"
+                for camera in self._cameras
+                if camera.imu
+            ]
+            notes += self._untied
         return notes
 
     def _stream(self, camera: _Camera, limits: Limits) -> CameraStream:
@@ -286,20 +300,33 @@ class _Run:
             stream.write_poses()
 
     def _write_imu(self, name: str, message: Any, received_ns: int) -> None:
-        self._writer.write(name, IMU, message, self._time(message.header, received_ns))
+        """Write an Imu message on the topic of the camera whose Imu it is, else on its own."""
+        topics = [imu_topic(camera.choice.name) for camera in self._cameras if camera.imu == name]
+        if not topics and name not in (imu_topic(camera.choice.name) for camera in self._cameras):
+            topics = [name]
+        for topic in topics:
+            self._writer.write(topic, IMU, message, self._time(message.header, received_ns))
         self._imus += 1
 
     def _write_imu_frames(self) -> None:
         """Write how each Imu's frame lies in each camera, where static transforms tell."""
         own = {WORLD_FRAME, *(optical_frame(camera.choice.name) for camera in self._cameras)}
         for frame in sorted(set(self._found.imus.values()) - own):
-            for camera in self._cameras:
+            # A frame has one place: under the camera whose Imu it is, where there is one.
+            for camera in sorted(self._cameras, key=lambda c: self._found.imus.get(c.imu or "") != frame):
                 T = relative(self._found.tree, camera.geometry.frame_id, frame)
                 if T is not None:
                     self._writer.write_static_transform(
                         optical_frame(camera.choice.name), frame, T, self._first_ns(camera)
                     )
                     break
+        for camera in self._cameras:
+            frame = self._found.imus[camera.imu] if camera.imu else ""
+            if camera.imu and relative(self._found.tree, camera.geometry.frame_id, frame) is None:
+                self._untied.append(
+                    f"{camera.choice.name}: no static transform ties the Imu's frame {frame!r} to the camera's "
+                    f"{camera.geometry.frame_id!r}; tracking will not use it"
+                )
 
     def _first_ns(self, camera: _Camera) -> int:
         sample = camera.choice.depth.stamps

@@ -20,11 +20,15 @@ from rich.text import Text
 from bodydouble.errors import InputError
 from bodydouble.recording import RecordingWriter, messages
 from bodydouble.recording.topics import camera_topics
-from perception.importers.bag.bag_messages import ODOMETRY, POSE
+from perception.importers.bag.bag_messages import IMU, ODOMETRY, POSE
 from perception.live.recorder import CameraCount, Received, Recorder
 
 IMAGE_TYPES = (messages.IMAGE, messages.COMPRESSED_IMAGE)
 """Message types of images."""
+IMU_TOPIC = "/{camera}/imu"
+"""Where a camera's Imu is looked for by default."""
+IMU_WAIT_S = 0.5
+"""Longest wait for it once all other topics are there, s."""
 QUEUE_SIZE = 400
 """Messages that can wait to be written."""
 
@@ -43,6 +47,8 @@ class RosRecordConfig:
     """CameraInfo of the depth images."""
     pose: str = ""
     """Poses of a camera's optical frame in the world, PoseStamped or Odometry. Empty: transforms on /tf are taken."""
+    imu: str = IMU_TOPIC
+    """The camera's Imu, which tells tracking what is up. By default it is recorded where there is one. Empty: none."""
     world: str = ""
     """Frame of /tf that stands still in the room; empty: told by its name (world, map, odom, ...). none: no poses."""
     seconds: float = 0.0
@@ -69,7 +75,8 @@ class RosRecorded:
     def __str__(self) -> str:
         """One line per camera."""
         lines = [
-            f"{self.path}: {name}: {count.frames} frames, {count.poses} poses; without a partner: "
+            f"{self.path}: {name}: {count.frames} frames, {count.poses} poses, {count.imu} Imu messages; "
+            f"without a partner: "
             f"{count.dropped_depth} depth, {count.dropped_color} colour"
             for name, count in self.cameras.items()
         ]
@@ -89,7 +96,7 @@ def record_ros(out: Path, config: RosRecordConfig) -> RosRecorded:
     """
     from robot.nodes.process import running_node
 
-    topics = _wanted(config)
+    topics, optional = _wanted(config)
     warnings = []
     full = 0
     waiting: queue.Queue[Received | None] = queue.Queue(QUEUE_SIZE)
@@ -106,6 +113,7 @@ def record_ros(out: Path, config: RosRecordConfig) -> RosRecorded:
 
     with running_node("bodydouble_record", []) as running:
         types = _await_topics(running.node, [topic for topic, _, _ in topics], config.wait_s, running.stop)
+        topics += _those_there(running.node, optional, types, running.stop)
         _check_types(topics, types)
         with RecordingWriter(out, live=True) as writer:
             slop_ns = int(config.slop_ms * 1e6)
@@ -148,11 +156,16 @@ def record_ros(out: Path, config: RosRecordConfig) -> RosRecorded:
     return RosRecorded(out, counts, full, tuple(warnings))
 
 
-def _wanted(config: RosRecordConfig) -> list[tuple[str, str, str]]:
-    """Return topic, camera and kind of everything that is subscribed to."""
+Wanted = list[tuple[str, str, str]]
+"""Topic, camera and kind of what is subscribed to."""
+
+
+def _wanted(config: RosRecordConfig) -> tuple[Wanted, Wanted]:
+    """Return what must be there, and what is recorded if it is there."""
     if not config.cameras or len(set(config.cameras)) != len(config.cameras):
         raise InputError("config.cameras: expected one or more different names")
     patterns = {"color": config.color, "depth": config.depth, "info": config.info, "pose": config.pose}
+    patterns |= {"imu": config.imu}
     out = []
     for camera in config.cameras:
         camera_topics(camera)
@@ -161,7 +174,20 @@ def _wanted(config: RosRecordConfig) -> list[tuple[str, str, str]]:
                 out.append((pattern.replace("{camera}", camera), camera, kind))
     if len({topic for topic, _, _ in out}) != len(out):
         raise InputError("config: two cameras have the same topic; write {camera} where their names differ")
-    return out
+    optional = [item for item in out if item[2] == "imu" and config.imu == IMU_TOPIC]
+    return [item for item in out if item not in optional], optional
+
+
+def _those_there(node: Any, optional: Wanted, types: dict[str, str], stop: threading.Event) -> Wanted:
+    """Return the topics that are there, and add their types."""
+    deadline = time.monotonic() + IMU_WAIT_S
+    while True:
+        found = {topic: names[0] for topic, names in node.get_topic_names_and_types()}
+        there = [item for item in optional if item[0] in found]
+        if len(there) == len(optional) or time.monotonic() > deadline or stop.is_set():
+            types |= {topic: found[topic] for topic, _, _ in there}
+            return there
+        time.sleep(0.05)
 
 
 def _await_topics(node: Any, wanted: list[str], seconds: float, stop: threading.Event) -> dict[str, str]:
@@ -181,9 +207,9 @@ def _await_topics(node: Any, wanted: list[str], seconds: float, stop: threading.
         time.sleep(0.1)
 
 
-def _check_types(topics: list[tuple[str, str, str]], types: dict[str, str]) -> None:
+def _check_types(topics: Wanted, types: dict[str, str]) -> None:
     for topic, _, kind in topics:
-        allowed = {"info": (messages.CAMERA_INFO,), "pose": (POSE, ODOMETRY)}.get(kind, IMAGE_TYPES)
+        allowed = {"info": (messages.CAMERA_INFO,), "pose": (POSE, ODOMETRY), "imu": (IMU,)}.get(kind, IMAGE_TYPES)
         if types[topic] not in allowed:
             raise InputError(f"topic {topic} is {types[topic]}, expected {' or '.join(allowed)}")
 

@@ -17,8 +17,9 @@ from bodydouble.recording.limits import DEFAULT_LIMITS
 from bodydouble.recording.topics import camera_topics
 from bodydouble.recording.transforms import TransformTree
 from perception.importers.bag.bag_messages import pose_of
-from perception.importers.bag.poses import PoseLookup, PoseQueue, choose_world, is_world
+from perception.importers.bag.poses import PoseLookup, PoseQueue, choose_world, is_world, relative
 from perception.importers.depth_unit import UNITS, doubt, sample_depth
+from perception.imu import imu_topic
 from perception.live.pairing import Pair, Pairing
 
 WAITING = 30
@@ -40,6 +41,8 @@ class CameraCount:
     """Colour images without a depth image near in time."""
     poses: int
     """Poses that were written."""
+    imu: int = 0
+    """Messages of its IMU that were written."""
 
 
 class Received(NamedTuple):
@@ -48,7 +51,7 @@ class Received(NamedTuple):
     camera: str
     """Empty for transforms, which belong to all cameras."""
     kind: str
-    """depth, color, info, pose, /tf or /tf_static."""
+    """depth, color, info, pose, imu, /tf or /tf_static."""
     msgtype: str
     data: bytes
     received_ns: int
@@ -64,6 +67,12 @@ class _Camera:
     depth_only: int = 0
     told_poses: int = 0
     has_info: bool = False
+    imu: int = 0
+    imu_frame: str = ""
+    imu_ns: int = 0
+    """Stamp of the first message of its IMU."""
+    imu_tied: bool = False
+    """Whether the recording says where the IMU is in the camera."""
     seen: int = 0
     unit: str = "mm"
     samples: list[np.ndarray] = field(default_factory=list)
@@ -131,6 +140,7 @@ class Recorder:
                 self._write_pair(name, pair)
             if (lookup := self._lookup(camera)) is not None:
                 camera.queue.flush(lookup, final=True)
+            self._tie_imu(camera)
         return self.counts()
 
     def counts(self) -> dict[str, CameraCount]:
@@ -141,6 +151,7 @@ class Recorder:
                 camera.pairing.dropped_depth,
                 camera.pairing.dropped_color,
                 camera.queue.written + camera.told_poses,
+                camera.imu,
             )
             for name, camera in self._cameras.items()
         }
@@ -155,6 +166,11 @@ class Recorder:
                 continue
             if not camera.has_info:
                 out.append(f"{name}: no camera_info came; it cannot be reconstructed without")
+            if camera.imu and not camera.imu_tied:
+                out.append(
+                    f"{name}: nothing on /tf_static ties the IMU's frame {camera.imu_frame!r} to the camera's "
+                    f"{camera.frame_id!r}; tracking will not use it"
+                )
             if camera.samples and any((sample > 0).any() for sample in camera.samples):
                 text = doubt(sample_depth(camera.samples, name), UNITS[camera.unit])
                 out += [f"{name}: {text}"] if text else []
@@ -178,6 +194,7 @@ class Recorder:
             for camera in self._cameras.values():
                 if (lookup := self._lookup(camera)) is not None:
                     camera.queue.flush(lookup)
+                self._tie_imu(camera)
             return
         camera = self._cameras[item.camera]
         stamp = stamp_of(item.data)
@@ -185,6 +202,12 @@ class Recorder:
             if camera.frame_id:
                 self._writer.write_pose(item.camera, _pose_matrix(item), stamp, camera.frame_id)
                 camera.told_poses += 1
+        elif item.kind == "imu":
+            self._writer.write_cdr(imu_topic(item.camera), item.msgtype, item.data, item.received_ns, stamp)
+            if not camera.imu:
+                camera.imu_frame = messages.deserialize(item.msgtype, item.data).header.frame_id.lstrip("/")
+                camera.imu_ns = stamp
+            camera.imu += 1
         elif item.kind == "info":
             self._check_info(camera, item)
             self._writer.write_cdr(camera_topics(item.camera).info, item.msgtype, item.data, item.received_ns, stamp)
@@ -248,6 +271,21 @@ class Recorder:
         if not self._world and above and is_world(above[-1]):
             self._world = above[-1]  # for all cameras and for the whole recording
         return PoseLookup(self._tree, camera.frame_id, self._world) if self._world in above else None
+
+    def _tie_imu(self, camera: _Camera) -> None:
+        """Write where a camera's IMU is in it, once static transforms tell."""
+        if camera.imu_tied or not camera.imu or not camera.frame_id:
+            return
+        if camera.imu_frame == camera.frame_id:
+            camera.imu_tied = True
+            return
+        try:
+            T = relative(self._tree, camera.frame_id, camera.imu_frame)
+        except InputError:  # the frames form a loop
+            return
+        if T is not None:
+            self._writer.write_static_transform(camera.frame_id, camera.imu_frame, T, camera.imu_ns)
+            camera.imu_tied = True
 
     def _pose_writer(self, name: str) -> Callable[[np.ndarray, int], None]:
         return lambda pose, t_ns: self._writer.write_pose(name, pose, t_ns, self._cameras[name].frame_id)

@@ -17,6 +17,7 @@ _TRANSPORTS = ("compressed", "compressedDepth")
 _STREAM = re.compile(r"(sw_|hw_)?(depth_)?registered|depth(_to_\w+)?|aligned_\w+|colou?r|rgb(_to_\w+)?|infra\d?|ir\d?")
 _SIDE = re.compile(r"left|right|mono")
 _INFRARED = re.compile(r"(?!.*depth).*(^|[/_])(infra\d?|ir\d?|infrared\d?)([/_]|$)")
+_NO_ACCELERATION = re.compile(r"gyro|magn?(/|_|$)")
 _REGISTERED = re.compile(r"registered|aligned|depth_to_(rgb|colou?r)")
 
 
@@ -90,6 +91,41 @@ def choose_cameras(found: Survey, options: TopicOptions) -> list[CameraChoice]:
             color_info = _info(found, options.color_info[i]) if options.color_info else _find_info(found, color)
         out.append(CameraChoice(names[i], depth, color, info, color_info, tuple(notes.get(depth.name, ()))))
     return out
+
+
+def choose_imus(
+    found: Survey, cameras: Sequence[CameraChoice], told: Sequence[str]
+) -> tuple[dict[str, str], list[str]]:
+    """Return the topic of each camera's Imu by the camera's name, where there is one, and notes.
+
+    It is the one in the namespace of the camera's images. Topics of a gyroscope alone do not count, and raw ones only
+    where there is no other.
+
+    Args:
+        found: What the bag holds.
+        cameras: The cameras.
+        told: The topics that the user named, one for each camera; `none` for no Imu. Empty: none named.
+
+    Raises:
+        InputError: A named topic holds no Imu.
+    """
+    chosen, notes = {}, []
+    for i, camera in enumerate(cameras):
+        if told:
+            if told[i] not in (NONE, *found.imus):
+                known = ", ".join(found.imus) or NONE
+                raise InputError(f"--config.imu {told[i]}: no Imu topic of {found.path}; these are: {known}")
+            near = [] if told[i] == NONE else [told[i]]
+        else:
+            space = _namespace(camera.depth.name)
+            inside = [name for name in found.imus if tuple(name.strip("/").split("/"))[: len(space)] == space]
+            near = [name for name in inside if space and not _NO_ACCELERATION.search(name)]
+            near = [name for name in near if "raw" not in name] or near
+        if len(near) > 1:
+            notes.append(f"{camera.name}: which Imu is the camera's? {', '.join(near)}; name it with --config.imu")
+        elif near:
+            chosen[camera.name] = near[0]
+    return chosen, notes
 
 
 def says_registered(topic: str) -> bool:

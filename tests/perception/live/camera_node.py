@@ -1,4 +1,4 @@
-"""A camera for the tests: publishes RGB-D with poses until it is stopped, and skips every tenth colour image.
+"""A camera for the tests: publishes RGB-D, poses and an Imu until it is stopped, and skips every tenth colour image.
 
 With the argument `compressed` colour is JPEG and depth is compressedDepth of 32FC1 (inverse depth, quantised).
 """
@@ -12,7 +12,7 @@ import sys
 import numpy as np
 from geometry_msgs.msg import PoseStamped
 from PIL import Image as PilImage
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu
 
 from robot.nodes.process import reliable, running_node
 
@@ -37,6 +37,7 @@ def main() -> int:
         color = node.create_publisher(kind, "/cam/color", reliable(10))
         info = node.create_publisher(CameraInfo, "/cam/info", reliable(10))
         pose = node.create_publisher(PoseStamped, "/cam/pose", reliable(10))
+        imu = node.create_publisher(Imu, "/cam/imu", reliable(10))
         count = 0
         while not running.stop.wait(1 / HZ):
             stamp = node.get_clock().now().to_msg()
@@ -71,6 +72,10 @@ def main() -> int:
             where.pose.position.x = 0.01 * count
             where.pose.orientation.w = 1.0
             pose.publish(where)
+            felt = Imu()
+            felt.header.stamp, felt.header.frame_id = stamp, FRAME
+            felt.linear_acceleration.x, felt.linear_acceleration.y = 0.01 * count, -9.81
+            imu.publish(felt)
             count += 1
     return 0
 

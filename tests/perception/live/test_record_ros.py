@@ -8,9 +8,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bodydouble.recording import RecordingReader
+from perception.imu import read_accelerations
 
 TOPICS = [
     *("--config.cameras", "cam", "--config.color", "/{camera}/color", "--config.depth", "/{camera}/depth"),
@@ -44,7 +46,12 @@ def test_recording_holds_pairs_poses_and_intrinsics(tmp_path: Path, domain: dict
     with RecordingReader(tmp_path / "live.mcap") as reader:
         assert reader.cameras == ("cam",)
         frames = list(reader.frames("cam"))
+        felt = read_accelerations(reader, "cam")
     assert len(frames) > 40
+    # The IMU is in the camera's frame, so it needs no transform; one message belongs to each number.
+    assert felt is not None and felt.note == "" and len(felt.times_ns) > 40
+    np.testing.assert_allclose(felt.force[:, 1], -9.81)
+    assert (np.diff(felt.force[:, 0]) > 0).all() and (np.diff(felt.times_ns) > 0).all()
     counts = [round(float(frame.depth[0, 0]) * 1000) - 1500 for frame in frames]
     assert all(frame.color is not None for frame in frames)
     # The images that lack a partner are not there, the others follow each other.
@@ -56,6 +63,7 @@ def test_recording_holds_pairs_poses_and_intrinsics(tmp_path: Path, domain: dict
     assert len(posed) >= len(frames) - 2
     for count, frame in posed:
         assert abs(frame.T_world_camera[0, 3] - 0.01 * count) < 1e-6
+    assert f"{len(felt.times_ns)} Imu messages" in done.stdout
     assert "cam: " in done.stdout and "without a partner" in done.stdout
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from bodydouble.errors import InputError
 from bodydouble.recording import RecordingReader, RecordingWriter, RgbdFrame, messages
+from perception.imu import read_accelerations
 from perception.live.recorder import CameraCount, Received, Recorder
 from tests.perception.importers.bag.bag_samples import (
     COLOR,
@@ -29,6 +30,7 @@ from tests.perception.importers.bag.bag_samples import (
     depth_mm,
     header,
     image,
+    imu_event,
     info,
     moving,
     tf,
@@ -39,6 +41,8 @@ from tests.perception.importers.bag.bag_samples import (
 def kind_of(topic: str) -> str:
     if topic in ("/tf", "/tf_static"):
         return topic
+    if topic.endswith("imu"):
+        return "imu"
     return "info" if topic.endswith("camera_info") else "depth" if topic.startswith(DEPTH) else "color"
 
 
@@ -79,6 +83,26 @@ def test_static_transforms_alone_are_no_poses(tmp_path: Path) -> None:
     assert "never change and end in cam_link" in warnings and "--config.world cam_link" in warnings
     frames, counts, _ = record(tmp_path, events, world="cam_link")
     assert counts.poses == 3 and frames[0].T_world_camera[1, 3] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_imu_is_kept_with_its_place_in_the_camera(tmp_path: Path, tied: bool) -> None:
+    """A box on a stand: the IMU's x is the camera's -y; without a transform it is said that it cannot be used."""
+    events = one_info(camera(3)) + [imu_event(i) for i in range(3)]
+    quarter = (0.0, 0.0, float(np.sqrt(0.5)), float(np.sqrt(0.5)))
+    if tied:
+        events.append(tf(T0 + 3 * STEP, transform("cam_imu", FRAME, T0, (0.0, 0.0, 0.02), quarter), static=True))
+    _, counts, warnings = record(tmp_path, events)
+    assert counts.imu == 3
+    with RecordingReader(tmp_path / "live.mcap") as reader:
+        felt = read_accelerations(reader, "cam")
+    assert felt is not None
+    said = f"nothing on /tf_static ties the IMU's frame 'cam_imu' to the camera's '{FRAME}'"
+    assert (said in warnings) != tied and (felt.note == "") == tied
+    if tied:
+        # -y of the IMU is -x of the camera.
+        np.testing.assert_allclose(felt.force, [[-9.81, 0.0, 0.0]] * 3, atol=1e-9)
+        np.testing.assert_array_equal(felt.times_ns, T0 + STEP * np.arange(3))
 
 
 def test_unclear_world_is_said(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from bodydouble.cli import main
 from bodydouble.errors import InputError
 from bodydouble.recording import RecordingReader, RgbdFrame, messages
 from perception.importers.rosbag import RosbagConfig, import_rosbag
+from perception.imu import read_accelerations
 from tests.perception.importers.bag.bag_samples import (
     COLOR,
     COLOR_INFO,
@@ -337,6 +338,40 @@ def test_imu_is_kept_with_its_place_in_the_camera(tmp_path: Path) -> None:
         static = next(reader.messages(["/tf_static"])).message.transforms[0]
     assert (static.header.frame_id, static.child_frame_id) == ("cam_optical", "cam_imu")
     assert static.transform.translation.z == pytest.approx(-0.02)
+
+
+def at(topic: str, events: list[Event]) -> list[Event]:
+    """The same messages on another topic."""
+    return [event._replace(topic=topic) for event in events]
+
+
+def test_the_imu_in_the_cameras_namespace_is_the_cameras(tmp_path: Path) -> None:
+    """Not the gyroscope, not the raw one, not the robot's; tracking reads it in the camera's axes."""
+    felt = [imu_event(i) for i in range(4)]
+    others = at("/imu", felt[:1]) + at("/cam/gyro/sample", felt[:1]) + at("/cam/imu/data_raw", felt[:1])
+    tie = tf(T0, transform("cam_imu", FRAME, T0, (0.0, 0.0, 0.02)), static=True)
+    bag = write_bag(tmp_path / "bag", [*camera(3), *at("/cam/imu/data", felt), *others, tie])
+    _, notes = run(bag)
+    assert "cam: its Imu is /cam/imu/data, kept as /cam/imu" in notes
+    with RecordingReader(tmp_path / "out.mcap") as reader:
+        found = read_accelerations(reader, "cam")
+        assert found is not None and found.note == ""
+        np.testing.assert_allclose(found.force, [[0.0, -9.81, 0.0]] * 4)
+        assert reader.message_count("/imu") == 1
+    _, notes = run(bag, imu=("/imu",))
+    assert "its Imu is /imu, kept as /cam/imu" in notes
+    with RecordingReader(tmp_path / "out.mcap") as reader:
+        assert reader.message_count("/cam/imu") == 1
+    with pytest.raises(InputError, match=r"--config\.imu /cam/none: no Imu topic .*/cam/imu/data"):
+        run(bag, imu=("/cam/none",))
+
+
+def test_imus_that_are_not_clear_or_not_tied_are_said(tmp_path: Path) -> None:
+    felt = [imu_event(i) for i in range(2)]
+    _, notes = run(write_bag(tmp_path / "two", [*camera(2), *at("/cam/imu/a", felt), *at("/cam/imu/b", felt)]))
+    assert "which Imu is the camera's? /cam/imu/a, /cam/imu/b; name it with --config.imu" in notes
+    _, notes = run(write_bag(tmp_path / "loose", [*camera(2), *felt]))
+    assert f"no static transform ties the Imu's frame 'cam_imu' to the camera's '{FRAME}'" in notes
 
 
 def test_max_frames(tmp_path: Path) -> None:
