@@ -20,6 +20,7 @@ from robot.launch import RunConfig, run
 from robot.nodes.process import COMMANDS, SKILL, TICK, reliable, running_node
 from robot.replay import replay
 from sim.stage.stage import Stage
+from tests.robot.faults import FaultLog
 
 JOINT_STATE = "sensor_msgs/msg/JointState"
 
@@ -92,7 +93,7 @@ class Robot:
         self.record = folder / "run.mcap"
         commands = {
             "recorder": ["robot.nodes.recorder_node", "--out", str(self.record)],
-            "sim_robot": ["sim.nodes.sim_robot_node", "--stage", str(stage.path), "--subscribers", "2"],
+            "sim_robot": ["sim.nodes.sim_robot_node", "--stage", str(stage.path), "--subscribers", "1"],
             "policy": [
                 *("robot.nodes.policy_node", "--policy", str(policy)),
                 *("--reference", str(stage.path / "reference.npz"), "--subscribers", "2"),
@@ -100,9 +101,13 @@ class Robot:
             ],
         }
         self.ticks: list[dict] = []
-        self.processes = {
-            name: subprocess.Popen([sys.executable, "-m", *argv], env=env) for name, argv in commands.items()
-        }
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._commands, self._env = commands, env
+        for name in commands:
+            self.start(name)
+
+    def start(self, name: str) -> None:
+        self.processes[name] = subprocess.Popen([sys.executable, "-m", *self._commands[name]], env=self._env)
 
     def wait_for(self, condition: Callable[[dict], bool], seconds: float = 40.0) -> dict:
         """Return the first tick from now on that meets a condition."""
@@ -150,7 +155,7 @@ def call(robot: Robot, service: str) -> str:
     return future.result().message
 
 
-def test_stop_watchdog_and_a_killed_recorder(robot: Robot, tmp_path: Path) -> None:
+def test_stop_watchdog_and_a_killed_recorder(robot: Robot, tmp_path: Path, fault_log: FaultLog) -> None:
     from std_msgs.msg import String
 
     robot.wait_for(lambda tick: tick["mode"] == "run")
@@ -182,5 +187,20 @@ def test_stop_watchdog_and_a_killed_recorder(robot: Robot, tmp_path: Path) -> No
 
     # The robot falls silent: the policy keeps its last command, then stops and says why.
     robot.processes["sim_robot"].kill()
+    robot.processes["sim_robot"].wait()
     silent = robot.wait_for(lambda tick: tick["mode"] == "stopped")
     assert any("old" in event for event in silent["events"])
+
+    # A new one comes: nothing moves until the operator says so; then the policy ramps in from where the robot is.
+    robot.start("sim_robot")
+    heard = robot.wait_for(lambda tick: tick["stamps"]["joint_states"] > silent["t_ns"])
+    assert heard["mode"] == "stopped" and heard["command"] == silent["command"]
+    call(robot, "resume")
+    robot.wait_for(lambda tick: tick["mode"] == "ramp")
+    running = robot.wait_for(lambda tick: tick["mode"] == "run")
+    fault_log.passed(
+        "robot_killed",
+        "stop latched, runs again after resume",
+        silent_s=(heard["t_ns"] - silent["t_ns"]) / 1e9,
+        ramp_s=(running["t_ns"] - heard["t_ns"]) / 1e9,
+    )
