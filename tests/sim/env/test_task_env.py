@@ -9,6 +9,7 @@ from typing import Any
 import mujoco
 import numpy as np
 import pytest
+import torch
 from gymnasium.utils.env_checker import check_env
 
 from bodydouble.errors import ContractError, InputError, PhysicsError
@@ -21,6 +22,7 @@ from sim.tasks.reach.config import ReachConfig
 from sim.tasks.reach.reach_task import ReachTask
 from sim.tasks.registry import make_task, settings_from_plain, task_names
 from sim.tasks.velocity.config import VelocityConfig
+from tests.sim.env.torch_batch import TorchBatch
 
 EVERY = [
     ("velocity", "unitree_go1"), ("velocity", "unitree_g1"), ("reach", "i2rt_yam"), ("reach", "ur5e_2f85"),
@@ -292,3 +294,25 @@ def test_the_gripper_of_the_ur5e_is_a_joint_that_closes_around_its_targets() -> 
     model, qpos = env.backend.model, env.backend.get_state()[0]
     closed = qpos[0, model.jnt_qposadr[mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_JOINT, env.robot.joint_names[-1])]]
     assert closed == pytest.approx(env.robot.default_joint_pos[-1] + env.robot.action_scale[-1], abs=0.05)
+
+
+@pytest.mark.parametrize(("name", "robot"), [("velocity", "unitree_g1"), ("reach", "i2rt_yam"), ("pick", "ur5e_2f85")])
+def test_torch_tensors_give_the_same_episodes_as_numpy(name: str, robot: str) -> None:
+    """A GPU's code path draws for every environment at every step; until the first reset it must agree with numpy."""
+    task = make_task(name, robot)
+    mine = TaskEnv(CpuBatch(task.model, 3, 2, 1), task)
+    theirs = TaskEnv(TorchBatch(CpuBatch(task.model, 3, 2, 1)), task)
+    first, second = mine.reset(), theirs.reset()
+    for key in first:
+        assert isinstance(second[key], torch.Tensor) and second[key].dtype == torch.float32
+        np.testing.assert_allclose(first[key], second[key].numpy(), atol=2e-5)
+    action = np.full((3, mine.num_joints), 0.1, np.float32)
+    one, two = mine.step(action), theirs.step(torch.from_numpy(action))
+    np.testing.assert_allclose(one.reward, two.reward.numpy(), atol=1e-4)
+    for key in one.measures:
+        np.testing.assert_allclose(one.measures[key], two.measures[key].numpy(), atol=1e-4)
+    for _ in range(3):
+        two = theirs.step(torch.from_numpy(action))
+    assert two.terminated.dtype == torch.bool and two.failure.dtype == torch.int64
+    assert all(value.dtype == torch.float32 for value in (*two.obs.values(), two.reward, *two.measures.values()))
+    np.testing.assert_array_equal(two.final_obs["policy"].shape, two.obs["policy"].shape)
