@@ -7,13 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sim.retarget.scene import Scene
+
+_SOLE_M = np.array([-0.04, 0.0, 0.06, 0.1])
+"""Where along the foot the ground is looked for, from the ankle, m."""
+_SURFACE_STEP_M = 0.1
+"""A surface within this height of a standing foot is the one that it stands on, m."""
+
 
 @dataclass(frozen=True, eq=False)
 class FootPlan:
     """Where both feet (left, right) are at every one of T frames. Standing feet are flat."""
 
     position: np.ndarray
-    """Ankles' places on the floor and the height of the lowest point of the soles (T, 2, 3), world, m."""
+    """Ankles' places over the ground and the height of the lowest point of the soles (T, 2, 3), world, m."""
     yaw: np.ndarray
     """Headings (T, 2), rad."""
     pitch: np.ndarray
@@ -36,6 +43,8 @@ class Foothold:
     """Position, m."""
     yaw: float
     """Heading, rad."""
+    z: float = 0.0
+    """Height of the surface, m."""
 
 
 def clean_contacts(contact: np.ndarray, min_contact: int, min_swing: int) -> np.ndarray:
@@ -55,19 +64,33 @@ def runs(mask: np.ndarray) -> list[tuple[int, int]]:
     return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]
 
 
-def find_footholds(contact: np.ndarray, path: np.ndarray, yaw: np.ndarray) -> list[Foothold]:
+def find_footholds(
+    contact: np.ndarray, path: np.ndarray, yaw: np.ndarray, scene: Scene | None = None
+) -> list[Foothold]:
     """Return one foothold per contact: the median place and heading of a foot's path over it.
 
     Args:
         contact: Whether the foot stands (T,), bool.
         path: Where the foot would be (T, 3), m.
         yaw: Where it would point (T,), rad, without jumps.
+        scene: What stands on the floor; None for nothing.
     """
     holds = []
     for start, end in runs(contact):
-        x, y = np.median(path[start:end, :2], axis=0)
-        holds.append(Foothold(start, end, float(x), float(y), float(np.median(yaw[start:end]))))
+        x, y, z = np.median(path[start:end], axis=0)
+        heading = float(np.median(yaw[start:end]))
+        surface = 0.0 if scene is None else _surface(scene, x, y, heading, z)
+        holds.append(Foothold(start, end, float(x), float(y), heading, surface))
     return holds
+
+
+def _surface(scene: Scene, x: float, y: float, heading: float, height: float) -> float:
+    """Return the height in m of the surface that a foot at (x, y) and about this height stands on."""
+    along = np.array([np.cos(heading), np.sin(heading)])
+    heights = scene.height(np.array([x, y]) + _SOLE_M[:, None] * along)
+    near = heights[np.abs(heights - height) < _SURFACE_STEP_M]
+    # The sole lies on the highest surface below it; what is far above belongs to something beside the foot.
+    return float(near.max() if len(near) else heights[np.argmin(np.abs(heights - height))])
 
 
 def min_jerk(share: np.ndarray) -> np.ndarray:
@@ -103,6 +126,7 @@ def swing(
     share = np.arange(1, count + 1) / (count + 1)
     course = min_jerk(share)[:, None]
     start, end = np.array([hold.x, hold.y, hold.yaw]), np.array([following.x, following.y, following.yaw])
+    ground = hold.z + (following.z - hold.z) * course[:, 0]
     planned = start + (end - start) * course
     own = np.column_stack([path[hold.end : following.start, :2], yaw[hold.end : following.start]])
     residual = own - (own[0] + (own[-1] - own[0]) * course)
@@ -111,11 +135,11 @@ def swing(
     fade = min_jerk(times / fade_time) * min_jerk((count / fps - times) / fade_time)
     planned = planned + fade[:, None] * residual
     lift = 64.0 * (share * (1.0 - share)) ** 3
-    height = np.maximum(path[hold.end : following.start, 2], 0.0) * fade
+    height = np.maximum(path[hold.end : following.start, 2] - ground, 0.0) * fade
     # The larger of both, without a kink where they cross.
     bump = clearance * lift
     height = 0.5 * (height + bump + np.sqrt((height - bump) ** 2 + (0.2 * bump) ** 2))
-    return np.column_stack([planned[:, :2], height]), planned[:, 2], pitch[hold.end : following.start] * fade
+    return np.column_stack([planned[:, :2], ground + height]), planned[:, 2], pitch[hold.end : following.start] * fade
 
 
 def plan_feet(
@@ -141,7 +165,7 @@ def plan_feet(
     contact = np.zeros((frames, 2), dtype=bool)
     for foot, foot_holds in enumerate(holds):
         for hold in foot_holds:
-            position[hold.start : hold.end, foot] = (hold.x, hold.y, 0.0)
+            position[hold.start : hold.end, foot] = (hold.x, hold.y, hold.z)
             heading[hold.start : hold.end, foot] = hold.yaw
             contact[hold.start : hold.end, foot] = True
         for hold, following in itertools.pairwise(foot_holds):

@@ -11,6 +11,8 @@ from scipy.signal import butter, sosfiltfilt
 from bodydouble.errors import InputError
 from bodydouble.motion import HumanMotion
 from sim.retarget.config import RetargetConfig
+from sim.retarget.footsteps import clean_contacts
+from sim.retarget.scene import Scene
 
 REQUIRED_ROLES = tuple(
     f"{side}_{joint}" for joint in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist") for side in ("left", "right")
@@ -29,6 +31,8 @@ _ALIASES = {
     "elbow": ("elbow", "lowerarm01.{s}", "{Side}ForeArm", "{Side}Elbow", "{side}_forearm"),
     "wrist": ("wrist", "wrist.{s}", "{Side}Hand", "{Side}Wrist", "{side}_hand"),
 }
+_HAND_REACH_M, _HAND_SPEED_M_S = 0.12, 0.25
+"""A wrist nearer to a solid and slower than this belongs to a hand that holds on to it."""
 _SPINE = ("spine", "spine03", "spine02", "Spine", "spine1", "spine_1", "Spine1")
 
 
@@ -42,6 +46,10 @@ class HumanTrack:
     """Positions (T, 3) by role, world, m."""
     contact: np.ndarray
     """Contact probabilities (T, 2) of the left and the right foot."""
+    ground: np.ndarray
+    """Heights of the surfaces below the feet (T, 2), m."""
+    hand_contact: np.ndarray
+    """Whether the left and the right hand hold on to the scene (T, 2), bool."""
 
     @property
     def num_frames(self) -> int:
@@ -84,8 +92,13 @@ def joint_roles(names: tuple[str, ...]) -> dict[str, int]:
     return roles
 
 
-def track_human(human: HumanMotion, config: RetargetConfig) -> HumanTrack:
+def track_human(human: HumanMotion, config: RetargetConfig, scene: Scene | None = None) -> HumanTrack:
     """Return a person's joints by role at the control rate, low-pass filtered.
+
+    Args:
+        human: The person's motion.
+        config: Settings.
+        scene: What stands on the floor, as the person saw it; None for nothing.
 
     Raises:
         InputError: The motion is shorter than half a second, lacks a joint, or has no contact channels for the feet.
@@ -98,11 +111,35 @@ def track_human(human: HumanMotion, config: RetargetConfig) -> HumanTrack:
     positions = CubicSpline(times, human.joint_pos[:, list(roles.values())])(wanted)
     positions = low_pass(positions, config.fps, config.cutoff_hz / config.time_stretch)
     joints = {role: positions[:, i] for i, role in enumerate(roles)}
+    ground = np.stack([_ground(joints, side, scene) for side in ("left", "right")], axis=1)
     if config.contact_source == "kinematic":
-        contact = _kinematic_contact(joints, config)
+        contact = _kinematic_contact(joints, ground, config)
     else:
         contact = _stored_contact(human, times, wanted)
-    return HumanTrack(config.fps, joints, contact)
+    return HumanTrack(config.fps, joints, contact, ground, _hand_contact(joints, scene, config))
+
+
+def _ground(joints: dict[str, np.ndarray], side: str, scene: Scene | None) -> np.ndarray:
+    """Return the height (T,) in m of the highest surface below a foot's ankle, middle and toe."""
+    ankle = joints[f"{side}_ankle"]
+    if scene is None:
+        return np.zeros(len(ankle))
+    toe = joints.get(f"{side}_toe", ankle)
+    return np.max([scene.height(ankle + share * (toe - ankle)) for share in (0.0, 0.5, 1.0)], axis=0)
+
+
+def _hand_contact(joints: dict[str, np.ndarray], scene: Scene | None, config: RetargetConfig) -> np.ndarray:
+    """Return whether each hand (T, 2) is near a solid of the scene, slow, for long enough."""
+    frames = len(joints["left_wrist"])
+    if scene is None or not scene.solids:
+        return np.zeros((frames, 2), dtype=bool)
+    columns = []
+    for side in ("left", "right"):
+        wrist = joints[f"{side}_wrist"]
+        speed = np.linalg.norm(np.gradient(wrist, 1.0 / config.fps, axis=0), axis=1)
+        holds = (scene.distance(wrist) < _HAND_REACH_M) & (speed < _HAND_SPEED_M_S)
+        columns.append(clean_contacts(holds, round(2 * config.min_contact_s * config.fps), 3))
+    return np.stack(columns, axis=1)
 
 
 def low_pass(values: np.ndarray, fps: float, cutoff_hz: float) -> np.ndarray:
@@ -123,11 +160,12 @@ def _stored_contact(human: HumanMotion, times: np.ndarray, wanted: np.ndarray) -
     return contact
 
 
-def _kinematic_contact(joints: dict[str, np.ndarray], config: RetargetConfig) -> np.ndarray:
+def _kinematic_contact(joints: dict[str, np.ndarray], ground: np.ndarray, config: RetargetConfig) -> np.ndarray:
     columns = []
-    for side in ("left", "right"):
+    for i, side in enumerate(("left", "right")):
         ankle = joints[f"{side}_ankle"]
-        height = ankle[:, 2] - np.quantile(ankle[:, 2], 0.05)
+        height = ankle[:, 2] - ground[:, i]
+        height = height - np.quantile(height, 0.05)
         speed = np.linalg.norm(np.gradient(ankle, 1.0 / config.fps, axis=0), axis=1)
         columns.append(((height < 0.06) & (speed < 0.45)).astype(np.float64))
     return np.stack(columns, axis=1)

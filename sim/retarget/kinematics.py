@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from pathlib import Path
 
 import mujoco
 import numpy as np
 
 from bodydouble.errors import InputError
-from bodydouble.frames import quat_conj, quat_mul, quat_normalize, quat_to_rotvec
+from bodydouble.frames import quat_conj, quat_mul, quat_normalize, quat_rotate, quat_to_rotvec, yaw_quat
 from bodydouble.motion import RobotMotion
+from sim.robots.follow import SIDES
 from sim.robots.spec import RobotSpec
 
 CONTACT_HEIGHT_M = 0.02
 """A sole below this height above the floor may be in contact."""
 CONTACT_SPEED_M_S = 0.25
 """A foot slower than this may be in contact."""
+_NEARLY_UPRIGHT_RAD = 0.1
+_ON_AXIS_M = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class BodyPoint:
+    """A frame that is fixed in a body of the model."""
+
+    body: int
+    """The body's index."""
+    offset: np.ndarray
+    """Position in the body's frame (3,), m."""
+    quat: np.ndarray
+    """Orientation in the body's frame (4,), wxyz."""
 
 
 class RobotKinematics:
@@ -32,7 +48,82 @@ class RobotKinematics:
         self.body_ids = np.array([self.model.body(name).id for name in robot.tracked_bodies])
         self.foot_ids = np.array([self.model.body(name).id for name in robot.foot_bodies], dtype=int)
         self.home_qpos = self.model.key_qpos[0].copy()
+        self.flat_quats = self._flat_feet()
         self._soles = [self._sole_points(body) for body in self.foot_ids]
+        self.foot_turns = self._ankles()
+
+    def _ankles(self) -> list[bool]:
+        """Return of each foot whether a joint turns it against the shin."""
+        follow = self.robot.follow
+        if follow is None or follow.tool is not None:
+            return [True] * len(self.foot_ids)
+        knees = [self.point(follow.parts[f"{side}_knee"]).body for side in SIDES]
+        pairs = zip(knees, self.foot_ids, strict=True)
+        return [bool(self.joints_of(self.chain(knee, int(foot))).any()) for knee, foot in pairs]
+
+    def point(self, name: str) -> BodyPoint:
+        """Return the body that a body, site or geom belongs to, and its place in it.
+
+        Raises:
+            InputError: The model has none of this name.
+        """
+        model = self.model
+        identity = np.array([1.0, 0.0, 0.0, 0.0])
+        body = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name)
+        if body >= 0:
+            return BodyPoint(body, np.zeros(3), identity)
+        site = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, name)
+        if site >= 0:
+            return BodyPoint(int(model.site_bodyid[site]), model.site_pos[site].copy(), model.site_quat[site].copy())
+        geom = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_GEOM, name)
+        if geom >= 0:
+            return BodyPoint(int(model.geom_bodyid[geom]), model.geom_pos[geom].copy(), identity)
+        raise InputError(f"robot {self.robot.name}: has no body, site or geom {name!r}")
+
+    def home_place(self, name: str) -> np.ndarray:
+        """Return the place (3,) in m of a body, site or geom in the default pose."""
+        point = self.point(name)
+        position, quat = self.body_poses(self.home_qpos[None], np.array([point.body]))
+        return position[0, 0] + quat_rotate(quat[0, 0], point.offset)
+
+    def level_quats(self, bodies: list[int]) -> np.ndarray:
+        """Return the orientations (K, 4) of bodies in the default pose, in which the robot stands upright, facing x."""
+        return self.body_poses(self.home_qpos[None], np.array(bodies))[1][0]
+
+    def chain(self, ancestor: int, body: int) -> list[int]:
+        """Return the bodies from below `ancestor` down to `body`, that one included."""
+        out = []
+        while body not in (ancestor, 0):
+            out.append(body)
+            body = int(self.model.body_parentid[body])
+        return out[::-1]
+
+    def joints_of(self, bodies: list[int]) -> np.ndarray:
+        """Return which controlled joints (J,) move one of these bodies against its parent, bool."""
+        joints = [self.model.joint(name).id for name in self.robot.joint_names]
+        return np.isin(self.model.jnt_bodyid[joints], bodies)
+
+    def twists(self, shoulder: int, elbow: int) -> np.ndarray:
+        """Return which controlled joints (J,) between two bodies turn the upper arm about itself, bool."""
+        chosen = self.joints_of(self.chain(shoulder, elbow)[:-1])
+        self.body_poses(self.home_qpos[None], np.array([elbow]))
+        for i in np.flatnonzero(chosen):
+            joint = self.model.joint(self.robot.joint_names[i]).id
+            arm = self.data.xpos[elbow] - self.data.xanchor[joint]
+            axis = self.data.xaxis[joint]
+            chosen[i] = np.linalg.norm(arm - (arm @ axis) * axis) < _ON_AXIS_M
+        return chosen
+
+    def _flat_feet(self) -> np.ndarray:
+        """Return the orientations (F, 4) of the feet when they stand flat and point ahead, from the default pose."""
+        if not len(self.foot_ids):
+            return np.zeros((0, 4))
+        quats = self.body_poses(self.home_qpos[None], self.foot_ids)[1][0]
+        flat = quat_mul(quat_conj(yaw_quat(quats)), quats)
+        # A foot frame that is upright but for the default pose's rounding is upright.
+        upright = 2.0 * np.arccos(np.clip(np.abs(flat[:, 0]), 0.0, 1.0)) < _NEARLY_UPRIGHT_RAD
+        flat[upright] = [1.0, 0.0, 0.0, 0.0]
+        return flat
 
     def _sole_points(self, body: int) -> tuple[np.ndarray, np.ndarray]:
         """Return centres (P, 3) in the foot's frame, and radii (P,), of the spheres that make a foot's lower side."""
@@ -41,22 +132,27 @@ class RobotKinematics:
         for geom in range(self.model.ngeom):
             if self.model.geom_bodyid[geom] != body or self.model.geom(geom).name not in names:
                 continue
-            centre, size = self.model.geom_pos[geom], self.model.geom_size[geom]
-            ends = [0.0]
-            if self.model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_CAPSULE:
-                ends = [-size[1], size[1]]
-            elif self.model.geom_type[geom] != mujoco.mjtGeom.mjGEOM_SPHERE:
-                raise InputError(f"robot {self.robot.name}: foot geom {names} is neither capsule nor sphere")
-            axis = np.zeros(9)
-            mujoco.mju_quat2Mat(axis, self.model.geom_quat[geom])
-            points += [centre + end * axis.reshape(3, 3)[:, 2] for end in ends]
-            radii += [size[0]] * len(ends)
-        return np.array(points), np.array(radii)
+            centre, size, kind = self.model.geom_pos[geom], self.model.geom_size[geom], self.model.geom_type[geom]
+            if kind == mujoco.mjtGeom.mjGEOM_CAPSULE:
+                corners, radius = np.array([[0, 0, -size[1]], [0, 0, size[1]]]), size[0]
+            elif kind == mujoco.mjtGeom.mjGEOM_SPHERE:
+                corners, radius = np.zeros((1, 3)), size[0]
+            elif kind == mujoco.mjtGeom.mjGEOM_BOX:
+                corners, radius = size * (2.0 * np.indices((2, 2, 2)).reshape(3, 8).T - 1.0), 0.0
+            else:
+                name = self.model.geom(geom).name
+                raise InputError(f"robot {self.robot.name}: foot geom {name!r} is no sphere, capsule or box")
+            points.append(centre + quat_rotate(self.model.geom_quat[geom], corners))
+            radii += [radius] * len(corners)
+        if not points:
+            name = self.model.body(body).name
+            raise InputError(f"robot {self.robot.name}: foot body {name!r} has none of the foot geoms {sorted(names)}")
+        return np.concatenate(points), np.array(radii)
 
     def sole_points(self, foot: int) -> np.ndarray:
-        """Return the points (P, 3) of a foot's frame, in m, over which its sole can touch a flat floor."""
+        """Return the points (P, 3) over which a flat foot's sole can touch a floor, from its ankle, m."""
         points, radii = self._soles[foot]
-        return points - radii[:, None] * [0.0, 0.0, 1.0]
+        return quat_rotate(self.flat_quats[foot], points) - radii[:, None] * [0.0, 0.0, 1.0]
 
     def qpos(self, root_pos: np.ndarray, root_quat: np.ndarray, joint_pos: np.ndarray) -> np.ndarray:
         """Return generalised positions (T, nq) of base poses (T, 3), (T, 4) and joint positions (T, J)."""

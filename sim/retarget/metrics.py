@@ -9,6 +9,7 @@ from bodydouble.frames import yaw_angle
 from bodydouble.motion import RobotMotion
 from sim.retarget.balance import GRAVITY, half_planes, project
 from sim.retarget.kinematics import RobotKinematics, central_difference, kinematics
+from sim.retarget.scene import Scene
 from sim.retarget.support import support_polygons
 from sim.robots.spec import RobotSpec
 
@@ -16,8 +17,13 @@ _EVERY = 5
 """Self-contact is looked for in every fifth frame."""
 
 
-def motion_metrics(motion: RobotMotion, robot: RobotSpec) -> dict[str, float]:
+def motion_metrics(motion: RobotMotion, robot: RobotSpec, scene: Scene | None = None) -> dict[str, float]:
     """Return figures of a robot's motion over a floor at height zero.
+
+    Args:
+        motion: The motion.
+        robot: The robot.
+        scene: Solids on the floor; None for none.
 
     Returns:
         limit_violations: joint values outside the position limits, over 1e-6 rad.

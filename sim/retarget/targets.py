@@ -9,10 +9,11 @@ import numpy as np
 from bodydouble.errors import InputError
 from bodydouble.frames import quat_conj, quat_from_matrix, quat_mul, quat_rotate, quat_rotate_inv, yaw_angle, yaw_quat
 from sim.retarget.config import RetargetConfig
+from sim.retarget.footsteps import runs
 from sim.retarget.human import HumanTrack
 from sim.retarget.kinematics import RobotKinematics, continuous_quats
+from sim.robots.follow import ARM, LEG, SIDES
 
-_SIDES = ("left", "right")
 _KNEE_STRAIGHT_RAD = np.deg2rad(25.0)
 _UPRIGHT_RAD = np.deg2rad(25.0)
 _MAX_TOE_OUT_RAD = 0.4
@@ -67,32 +68,34 @@ class BodyTargets:
     """Elbows in the torso frame (T, 2, 3), m."""
     wrist: np.ndarray
     """Wrists in the torso frame (T, 2, 3), m."""
+    hand: np.ndarray
+    """Wrists (T, 2, 3), world, m, if they might slide: where hands hold on to the scene."""
+    hand_contact: np.ndarray
+    """Whether each hand holds on to the scene (T, 2), 0 or 1."""
 
 
 def proportions(model: RobotKinematics) -> Proportions:
-    """Return a biped's proportions, from its default pose.
+    """Return a biped's proportions, from its default pose, in which it stands upright and faces x.
 
     Raises:
-        InputError: The robot has not the links of a G1-like biped.
+        InputError: The robot does not follow a person's whole body.
     """
-    body, names = model.data.body, set(model.robot.tracked_bodies)
-    needed = [f"{side}_{link}_link" for side in _SIDES for link in ("hip_roll", "knee", "ankle_roll", "elbow")]
-    missing = [name for name in ("pelvis", "torso_link", *needed) if name not in names]
-    if missing:
-        raise InputError(
-            f"robot {model.robot.name}: has no body {missing[0]}; people are retargeted to bipeds like unitree_g1"
-        )
-    model.body_poses(model.home_qpos[None], model.body_ids)
+    follow = model.robot.follow
+    if follow is None or follow.tool is not None:
+        raise InputError(f"robot {model.robot.name}: is no biped that follows a whole body")
 
-    def place(name: str, base: str) -> np.ndarray:
-        return quat_rotate_inv(body(base).xquat, body(name).xpos - body(base).xpos)
+    def place(part: str, base: str) -> np.ndarray:
+        return model.home_place(follow.parts[part]) - model.home_place(follow.parts[base])
 
-    def sides(link: str, base: str) -> np.ndarray:
-        return np.array([place(f"{side}_{link}_link", base) for side in _SIDES])
+    def sides(part: str, base: str) -> np.ndarray:
+        return np.array([place(f"{side}_{part}", base) for side in SIDES])
 
-    hips, knees, ankles = (sides(link, "pelvis") for link in ("hip_pitch", "knee", "ankle_roll"))
-    shoulders, elbows, wrists = (sides(link, "torso_link") for link in ("shoulder_roll", "elbow", "wrist_yaw"))
-    flat, height = np.array([[[0.0, 0, 0]] * 2]), np.array([[[1.0, 0, 0, 0]] * 2])
+    hips, knees, ankles = (sides(part, "pelvis") for part in LEG)
+    arms = np.zeros((3, 2, 3))
+    if follow.arms:
+        arms = np.array([sides(part, "torso") for part in ARM])
+    shoulders, elbows, wrists = arms
+    level = np.broadcast_to(model.flat_quats, (1, 2, 4))
     # Hips and knees are not on one vertical line: lengths count in the plane that the leg bends in.
     thigh, shin = (np.linalg.norm((b - a)[:, [0, 2]], axis=1).mean() for a, b in ((hips, knees), (knees, ankles)))
     return Proportions(
@@ -106,7 +109,7 @@ def proportions(model: RobotKinematics) -> Proportions:
         elbow_offset=elbows,
         wrist_offset=wrists,
         standing_height=model.standing_height(),
-        ankle_height=float(-model.sole_heights(flat, height).min()),
+        ankle_height=float(-model.sole_heights(np.zeros((1, 2, 3)), level).min()),
     )
 
 
@@ -137,7 +140,8 @@ def body_targets(
     heading = yaw_quat(pelvis)
 
     anchor = hips[:, :2].mean(axis=0)
-    standing_hips = np.median(hips[upright, 2]) if upright.any() else np.quantile(hips[:, 2], 0.95)
+    over_ground = hips[:, 2] - track.ground.mean(axis=1)
+    standing_hips = np.median(over_ground[upright]) if upright.any() else np.quantile(over_ground, 0.95)
     hip_target = np.empty_like(hips)
     hip_target[:, :2] = anchor + scale * (hips[:, :2] - anchor)
     hip_target[:, 2] = robot.standing_height + robot.hip_offset[2] - ratio * (standing_hips - hips[:, 2])
@@ -145,17 +149,17 @@ def body_targets(
 
     foot_path, foot_yaw, foot_pitch = np.empty((len(hips), 2, 3)), np.empty((len(hips), 2)), np.empty((len(hips), 2))
     pelvis_yaw = np.unwrap(yaw_angle(pelvis))
-    for i, side in enumerate(_SIDES):
+    for i, side in enumerate(SIDES):
         ankle = joints[f"{side}_ankle"]
         reach = ratio * (ankle - joints[f"{side}_hip"])
         own = quat_rotate(heading, np.broadcast_to(robot.ankle_offset[i] - robot.hip_offset, hips.shape))
         foot_path[:, i, :2] = (hip_target + reach + own)[:, :2]
-        foot_path[:, i, 2] = ratio * _lift(joints, side)
+        foot_path[:, i, 2] = ratio * _lift(joints, side, track.ground[:, i])
         toe_out, foot_pitch[:, i] = _foot_angles(joints, side, pelvis_yaw)
         foot_yaw[:, i] = pelvis_yaw + toe_out
 
     elbow, wrist = np.empty((len(hips), 2, 3)), np.empty((len(hips), 2, 3))
-    for i, side in enumerate(_SIDES):
+    for i, side in enumerate(SIDES):
         upper = quat_rotate_inv(torso, _unit(joints[f"{side}_elbow"] - joints[f"{side}_shoulder"]))
         lower = quat_rotate_inv(torso, _unit(joints[f"{side}_wrist"] - joints[f"{side}_elbow"]))
         elbow[:, i] = robot.shoulder_offset[i] + robot.upper_arm * upper
@@ -163,16 +167,44 @@ def body_targets(
     sign = np.array([1.0, -1.0])
     elbow = _keep_clear(elbow, sign, robot.elbow_offset[0, 1] - 0.02)
     wrist = _keep_clear(wrist, sign, robot.wrist_offset[0, 1])
-    return BodyTargets(pelvis_pos, pelvis, torso, foot_path, foot_yaw, foot_pitch, elbow, wrist), ratio, scale, anchor
+    hand = np.stack([joints[f"{side}_wrist"] for side in SIDES], axis=1)
+    hand = np.concatenate([anchor + scale * (hand[..., :2] - anchor), ratio * hand[..., 2:]], axis=-1)
+    hand = _held(hand, track.hand_contact)
+    return (
+        BodyTargets(
+            pelvis_pos,
+            pelvis,
+            torso,
+            foot_path,
+            foot_yaw,
+            foot_pitch,
+            elbow,
+            wrist,
+            hand,
+            track.hand_contact.astype(np.float64),
+        ),
+        ratio,
+        scale,
+        anchor,
+    )
 
 
-def _lift(joints: dict[str, np.ndarray], side: str) -> np.ndarray:
+def _held(hand: np.ndarray, contact: np.ndarray) -> np.ndarray:
+    """Return places of hands (T, 2, 3) that stay put while they hold on to something."""
+    out = hand.copy()
+    for i in range(2):
+        for start, end in runs(contact[:, i]):
+            out[start:end, i] = np.median(hand[start:end, i], axis=0)
+    return out
+
+
+def _lift(joints: dict[str, np.ndarray], side: str, ground: np.ndarray) -> np.ndarray:
     """Return how far a foot is off the floor (T,), m; the toe counts where it is lower than the ankle is."""
     ankle = joints[f"{side}_ankle"][:, 2]
-    lift = ankle - np.quantile(ankle, 0.1)
+    lift = ankle - np.quantile(ankle - ground, 0.1)
     if f"{side}_toe" in joints:
         toe = joints[f"{side}_toe"][:, 2]
-        lift = np.minimum(lift, toe - np.quantile(toe, 0.1))
+        lift = np.minimum(lift, toe - np.quantile(toe - ground, 0.1))
     return lift
 
 
@@ -220,7 +252,7 @@ def _neutral_frames(track: HumanTrack) -> np.ndarray:
     """Return in which frames (T,) the person stands upright on straight legs."""
     joints = track.joints
     upright = (track.contact > 0.5).all(axis=1)
-    for side in _SIDES:
+    for side in SIDES:
         thigh = _unit(joints[f"{side}_knee"] - joints[f"{side}_hip"])
         shin = _unit(joints[f"{side}_ankle"] - joints[f"{side}_knee"])
         upright &= np.arccos(np.clip(np.sum(thigh * shin, axis=1), -1, 1)) < _KNEE_STRAIGHT_RAD

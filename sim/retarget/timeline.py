@@ -9,6 +9,7 @@ import numpy as np
 from bodydouble.frames import quat_from_axis_angle, quat_slerp
 from sim.retarget.config import RetargetConfig
 from sim.retarget.footsteps import Foothold, FootPlan, clean_contacts, find_footholds, min_jerk, plan_feet
+from sim.retarget.scene import Scene
 from sim.retarget.targets import BodyTargets, Proportions
 
 _Stance = tuple[np.ndarray, float]
@@ -29,7 +30,13 @@ class Timeline:
     """Frame after the clip's last one."""
 
 
-def build_timeline(targets: BodyTargets, contact: np.ndarray, robot: Proportions, config: RetargetConfig) -> Timeline:
+def build_timeline(
+    targets: BodyTargets,
+    contact: np.ndarray,
+    robot: Proportions,
+    config: RetargetConfig,
+    scene: Scene | None = None,
+) -> Timeline:
     """Return targets that start and end standing still in the default pose.
 
     Args:
@@ -37,6 +44,7 @@ def build_timeline(targets: BodyTargets, contact: np.ndarray, robot: Proportions
         contact: Contact probabilities (T, 2) of the feet.
         robot: The robot's proportions.
         config: Settings.
+        scene: What stands on the floor, scaled as the targets are; None for nothing.
 
     The feet of the first and the last stand are put into the default stance, so a clip that begins on both feet
     needs no step; a foot that swings when the clip begins steps there during the transition.
@@ -47,7 +55,7 @@ def build_timeline(targets: BodyTargets, contact: np.ndarray, robot: Proportions
     standing = np.stack([_standing(contact[:, foot], hold, blend, config) for foot in range(2)], axis=1)
     path = _pad(targets.foot_path, edge)
     yaw = _pad(targets.foot_yaw, edge)
-    holds = tuple(find_footholds(standing[:, foot], path[:, foot], yaw[:, foot]) for foot in range(2))
+    holds = tuple(find_footholds(standing[:, foot], path[:, foot], yaw[:, foot], scene) for foot in range(2))
     holds, start, end = _settle(holds, edge, edge + clip, robot)
     pitch = _pad(targets.foot_pitch, edge)
     feet = plan_feet(holds, path, yaw, pitch, config.fps, config.min_clearance_m)
@@ -61,8 +69,9 @@ def build_timeline(targets: BodyTargets, contact: np.ndarray, robot: Proportions
     out["pelvis_pos"] = np.empty((frames, 3))
     still_quat = np.empty((frames, 4))
     coasting = _coast(targets.pelvis_pos, edge, config.fps)
-    for mask, (middle, heading) in ((first, start), (last, end)):
-        still = _root_of(middle, heading, robot)
+    grounds = [float(np.mean([foot[i].z for foot in holds])) for i in (0, -1)]
+    for mask, (middle, heading), ground in ((first, start, grounds[0]), (last, end, grounds[1])):
+        still = _root_of(middle, heading, robot) + np.array([0.0, 0.0, ground])
         out["pelvis_pos"][mask] = still + weight[mask] * (coasting[mask] - still)
         still_quat[mask] = quat_from_axis_angle(np.array([0.0, 0.0, 1.0]), np.array(heading))
     for name in ("pelvis_quat", "torso_quat"):
@@ -70,6 +79,9 @@ def build_timeline(targets: BodyTargets, contact: np.ndarray, robot: Proportions
     for name, still in (("elbow", robot.elbow_offset), ("wrist", robot.wrist_offset)):
         moving = _pad(getattr(targets, name), edge)
         out[name] = still + share[:, None, None] * (moving - still)
+    out["hand"] = _pad(targets.hand, edge)
+    out["hand_contact"] = np.zeros((frames, 2))
+    out["hand_contact"][edge : edge + clip] = targets.hand_contact
     return Timeline(BodyTargets(**out), feet, edge, edge + clip)
 
 

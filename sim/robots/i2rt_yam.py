@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sim.robots.collision import CollisionRule
+from sim.robots.follow import Follow
 from sim.robots.motors import Motor, position_gains
 from sim.robots.spec import RobotSpec, joint_limits, load_mjspec, per_joint
 from sim.robots.wheels import MJLAB, mjlab_licence
@@ -68,4 +69,5 @@ def i2rt_yam(folder: Path) -> RobotSpec:
             CollisionRule(r"[lr]f_down([6-9]|10|11)_collision", condim=6, priority=1, friction=1.0),
             CollisionRule(r".*_collision", condim=3, friction=0.6),
         ),
+        follow=Follow({"right_wrist": "grasp_site"}),
     )

@@ -13,6 +13,7 @@ import numpy as np
 from bodydouble.errors import InputError
 from sim.divergence import without_autoreset
 from sim.robots.collision import CollisionRule, apply_collision_rules
+from sim.robots.follow import Follow
 
 IMU_QUAT = "imu_quat"
 """Sensor: IMU orientation, wxyz."""
@@ -90,6 +91,8 @@ class RobotSpec:
     """Elliptic friction cones, which hold grasped things better; feet do well with the cheaper pyramids."""
     impratio: float = 1.0
     """Ratio of frictional to normal constraint impedance; above 1 slips less, for grasping."""
+    follow: Follow | None = None
+    """Which of its parts follow a person; None where it cannot."""
 
     def __post_init__(self) -> None:
         for name in _PER_JOINT:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sim.robots.collision import CollisionRule
+from sim.robots.follow import Follow
 from sim.robots.motors import Motor, position_gains, reflected_inertia
 from sim.robots.spec import RobotSpec, joint_limits, load_mjspec, per_joint
 from sim.robots.wheels import MJLAB, mjlab_licence
@@ -35,6 +36,14 @@ _KNEES_BENT = {
     r".*_shoulder_pitch_joint": 0.2,
 }
 _SIDES = ("left", "right")
+_FOLLOWS = {
+    "hip": "hip_pitch",
+    "knee": "knee",
+    "ankle": "ankle_roll",
+    "shoulder": "shoulder_roll",
+    "elbow": "elbow",
+    "wrist": "wrist_yaw",
+}
 _LIMB_LINKS = ("hip_roll", "knee", "ankle_roll", "shoulder_roll", "elbow", "wrist_yaw")
 
 
@@ -71,5 +80,9 @@ def unitree_g1(folder: Path) -> RobotSpec:
         collision_rules=(
             CollisionRule(r"(left|right)_foot[1-7]_collision", condim=3, priority=1, friction=0.6),
             CollisionRule(r".*_collision", condim=1),
+        ),
+        follow=Follow(
+            {"pelvis": "pelvis", "torso": "torso_link"}
+            | {f"{side}_{part}": f"{side}_{link}_link" for side in _SIDES for part, link in _FOLLOWS.items()}
         ),
     )

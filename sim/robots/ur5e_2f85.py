@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sim.robots.follow import Follow
 from sim.robots.spec import Attachment, RobotSpec, joint_limits, load_mjspec, per_joint
 from sim.robots.wheels import SSCBIRRT, menagerie_licences
 
@@ -46,4 +47,5 @@ def ur5e_2f85(folder: Path) -> RobotSpec:
         attachments=(Attachment(menagerie / "robotiq_2f85/2f85.xml", "attachment_site", "gripper_"),),
         elliptic_cone=True,
         impratio=10.0,
+        follow=Follow({"right_wrist": "gripper_pinch"}),
     )
