@@ -26,8 +26,9 @@ from bodydouble.errors import GateError, InputError
 from bodydouble.observation import TRACKING_OFFSETS, tracking_spec
 from bodydouble.randomisation import Randomisation
 from policy.checkpoint import load_checkpoint
-from policy.nets.actor_critic import Actor
-from policy.quantise import actions_of, quantised
+from policy.golden import Steps, onnx_steps, torch_steps
+from policy.nets.actor_critic import ActorCritic, MeanPolicy
+from policy.quantise import quantised
 from policy.train import check_fits
 from policy.training_run import CHECKPOINT_FILE
 from policy.training_run import MANIFEST_FILE as TRAINED_FILE
@@ -43,7 +44,7 @@ MANIFEST_FILE = "export.json"
 """Written beside the ONNX file: its hash and figures."""
 MAX_ABS_DIFF = 1e-5
 """Largest difference between the actions of torch and of onnxruntime."""
-_ENVS, _STEPS, _GOLDEN = 16, 40, 16
+_ENVS, _STEPS = 16, 40
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def export(policy: Path, stage_path: Path, out: Path, *, int8: bool = False) -> 
             such a policy with `bodydouble verify`, as any other.
 
     Raises:
-        InputError: The checkpoint is for another robot or of a policy with memory, or a file is missing.
+        InputError: The checkpoint is for another robot or a file is missing.
         GateError: onnxruntime and torch disagree by more than MAX_ABS_DIFF; nothing is written.
     """
     checkpoint = policy / CHECKPOINT_FILE if policy.is_dir() else policy
@@ -92,57 +93,43 @@ def export(policy: Path, stage_path: Path, out: Path, *, int8: bool = False) -> 
     robot = TrackedRobot.from_spec(stage.robot)
     spec = tracking_spec(len(robot.joint_names))
     check_fits(checkpoint, info, robot.name, robot.joint_names, spec.size)
-    if not isinstance(net.actor, Actor):
-        raise InputError(
-            f"{checkpoint}: the policy has a memory of {net.config.memory} values, and the contract knows none; "
-            "train with --config.net.memory 0, or write the bare network with RecurrentActor.as_onnx"
-        )
-    actor = net.actor.eval()
-    observations = visited_observations(stage, robot, actor)
-    model, actions, difference = checked_model(actor, observations, out)
+    net.eval()
+    observations = visited_observations(stage, robot, net)
+    model, steps, difference = checked_model(net, observations, out)
     figures = {"onnx_max_abs_diff": difference}
     if int8:
         model = quantised(model)
         # The golden vectors are those of the file itself; how far it is from the network is a figure.
-        coarse = actions_of(model.SerializeToString(), observations)
-        figures["int8_max_abs_diff"] = float(np.abs(coarse - actions).max())
-        actions = coarse
-    golden = golden_rows(observations)
-    contract = make_contract(
-        stage, checkpoint, model, observations[golden], actions[golden], trained_randomisation(policy)
-    )
+        coarse = onnx_steps(model.SerializeToString(), observations, net.config.memory)
+        figures["int8_max_abs_diff"] = coarse.max_abs_diff(steps)
+        steps = coarse
+    contract = make_contract(stage, checkpoint, model, steps, trained_randomisation(policy))
     figures |= {
         "onnx_bytes": float(write_model(model, contract, out)),
-        "onnx_checked_observations": float(len(observations)),
+        "onnx_checked_observations": float(observations.shape[0] * observations.shape[1]),
     }
     manifest = {"provenance": provenance(settings, inputs), "figures": figures, "sha256": sha256_file(out)}
     write_json(manifest_path, manifest)
     return Exported(out, figures)
 
 
-def checked_model(actor: Actor, observations: np.ndarray, out: Path) -> tuple[onnx.ModelProto, np.ndarray, float]:
-    """Return a policy as ONNX, its actions (B, J) for observations (B, P), and how far onnxruntime's are from torch's.
+def checked_model(net: ActorCritic, observations: np.ndarray, out: Path) -> tuple[onnx.ModelProto, Steps, float]:
+    """Return a policy as ONNX, what it does for observations (T, B, P), and how far onnxruntime is from torch.
 
     Raises:
         GateError: They differ by more than MAX_ABS_DIFF; `out` is the file that is not written.
     """
-    with torch.no_grad():
-        actions = np.concatenate([actor(torch.as_tensor(row[None])).numpy() for row in observations])
+    steps = torch_steps(net, observations)
     with tempfile.TemporaryDirectory() as folder:
         bare = Path(folder) / "policy.onnx"
-        actor.as_onnx(bare)
+        net.actor.as_onnx(bare)
         model = onnx.load(str(bare))
-    difference = max_abs_diff(model.SerializeToString(), observations, actions)
+    difference = onnx_steps(model.SerializeToString(), observations, net.config.memory).max_abs_diff(steps)
     if not difference <= MAX_ABS_DIFF:
         raise GateError(
             f"{out}: onnxruntime's actions differ from torch's by {difference:.3g}, at most {MAX_ABS_DIFF:g} is allowed"
         )
-    return model, actions, difference
-
-
-def golden_rows(observations: np.ndarray) -> np.ndarray:
-    """Return which of the observations (B, P) become golden vectors."""
-    return np.linspace(0, len(observations) - 1, _GOLDEN).astype(int)
+    return model, steps, difference
 
 
 def write_model(model: onnx.ModelProto, contract: PolicyContract, out: Path) -> int:
@@ -181,8 +168,7 @@ def make_contract(
     stage: Stage,
     checkpoint: Path,
     model: onnx.ModelProto,
-    golden_inputs: np.ndarray,
-    golden_outputs: np.ndarray,
+    steps: Steps,
     randomisation: Randomisation,
 ) -> PolicyContract:
     """Return the contract of a tracking policy for the robot and the rates of a stage, validated.
@@ -191,8 +177,7 @@ def make_contract(
         stage: The stage.
         checkpoint: File of the network's weights.
         model: The ONNX model.
-        golden_inputs: Observations (G, P), float32.
-        golden_outputs: Their actions (G, J), float32.
+        steps: What the policy did; the golden vectors are taken from it.
         randomisation: What the policy was trained to bear.
     """
     robot = stage.robot
@@ -220,27 +205,20 @@ def make_contract(
             "checkpoint": sha256_file(checkpoint),
             "weights": weights_sha256(model),
         },
-        golden_inputs=tuple(exact_floats(row) for row in golden_inputs),
-        golden_outputs=tuple(exact_floats(row) for row in golden_outputs),
         randomisation=randomisation,
+        **steps.contract_fields(),
     )
     contract.validate()
     return contract
 
 
-@torch.no_grad()
-def visited_observations(stage: Stage, robot: TrackedRobot, actor: Actor) -> np.ndarray:
-    """Return observations (B, P) that the policy meets on the stage, under the task's randomisation."""
+def visited_observations(stage: Stage, robot: TrackedRobot, net: ActorCritic) -> np.ndarray:
+    """Return observations (T, B, P) that the policy meets on the stage, under the task's randomisation."""
     backend = CpuBatch(stage.compile(visuals=False), _ENVS, seed=0)
     env = TrackingEnv(backend, robot, stage.motions, TrackingConfig(control_hz=stage.control_hz))
-    obs = env.reset()["policy"]
+    act, obs = MeanPolicy(net), env.reset()["policy"]
     seen = [obs]
     for _ in range(_STEPS):
-        obs = env.step(actor(torch.as_tensor(obs)).numpy()).obs["policy"]
+        obs = env.step(act(torch.as_tensor(obs)).numpy()).obs["policy"]
         seen.append(obs)
-    return np.concatenate(seen)
-
-
-def max_abs_diff(model: bytes, observations: np.ndarray, actions: np.ndarray) -> float:
-    """Return the largest difference between onnxruntime's actions and the given ones (B, J)."""
-    return float(np.abs(actions_of(model, observations) - actions).max())
+    return np.stack(seen)

@@ -10,11 +10,12 @@ import onnx
 import torch
 
 from bodydouble.artifacts import provenance, read_json, sha256_file, versions, write_json
-from bodydouble.contract import PolicyContract, exact_floats
+from bodydouble.contract import PolicyContract
 from bodydouble.errors import InputError
 from policy.checkpoint import load_checkpoint
-from policy.export import MANIFEST_FILE, Exported, checked_model, golden_rows, write_model
-from policy.nets.actor_critic import Actor
+from policy.export import MANIFEST_FILE, Exported, checked_model, write_model
+from policy.golden import Steps
+from policy.nets.actor_critic import ActorCritic, MeanPolicy
 from policy.train_task import check_task
 from policy.training_run import CHECKPOINT_FILE
 from policy.training_run import MANIFEST_FILE as TRAINED_FILE
@@ -50,24 +51,21 @@ def export_task(policy: Path, out: Path) -> Exported:
         out: The ONNX file to write; export.json is written beside it.
 
     Raises:
-        InputError: The folder holds no training of a task, or a policy with memory.
+        InputError: The folder holds no training of a task.
         GateError: onnxruntime and torch disagree; nothing is written.
     """
     task = trained_task(policy)
     checkpoint = policy / CHECKPOINT_FILE
     net, info, _ = load_checkpoint(checkpoint)
     check_task(checkpoint, info, task, task.name)
-    if not isinstance(net.actor, Actor):
-        raise InputError(f"{checkpoint}: the policy has a memory; train with --config.net.memory 0 to export it")
-    actor = net.actor.eval()
-    observations = visited_observations(task, actor)
-    model, actions, difference = checked_model(actor, observations, out)
-    golden = golden_rows(observations)
-    contract = task_contract(task, checkpoint, model, observations[golden], actions[golden])
+    net.eval()
+    observations = visited_observations(task, net)
+    model, steps, difference = checked_model(net, observations, out)
+    contract = task_contract(task, checkpoint, model, steps)
     figures = {
         "onnx_max_abs_diff": difference,
         "onnx_bytes": float(write_model(model, contract, out)),
-        "onnx_checked_observations": float(len(observations)),
+        "onnx_checked_observations": float(observations.shape[0] * observations.shape[1]),
     }
     manifest = {
         "provenance": provenance({"task": task.name}, {"policy": checkpoint}),
@@ -78,17 +76,14 @@ def export_task(policy: Path, out: Path) -> Exported:
     return Exported(out, figures)
 
 
-def task_contract(
-    task: Task, checkpoint: Path, model: onnx.ModelProto, golden_inputs: np.ndarray, golden_outputs: np.ndarray
-) -> PolicyContract:
+def task_contract(task: Task, checkpoint: Path, model: onnx.ModelProto, steps: Steps) -> PolicyContract:
     """Return the contract of a task's policy, validated.
 
     Args:
         task: The task.
         checkpoint: File of the network's weights.
         model: The ONNX model.
-        golden_inputs: Observations (G, P), float32.
-        golden_outputs: Their actions (G, J), float32.
+        steps: What the policy did; the golden vectors are taken from it.
     """
     robot = task.robot
     contract = PolicyContract(
@@ -110,24 +105,22 @@ def task_contract(
         quaternion_order="wxyz",
         versions=versions(),
         hashes={"checkpoint": sha256_file(checkpoint), "weights": weights_sha256(model)},
-        golden_inputs=tuple(exact_floats(row) for row in golden_inputs),
-        golden_outputs=tuple(exact_floats(row) for row in golden_outputs),
         command_names=task.command.names,
         command_low=task.command.low,
         command_high=task.command.high,
         randomisation=task.randomisation,
+        **steps.contract_fields(),
     )
     contract.validate()
     return contract
 
 
-@torch.no_grad()
-def visited_observations(task: Task, actor: Actor) -> np.ndarray:
-    """Return observations (B, P) that the policy meets at its task, under the task's randomisation."""
+def visited_observations(task: Task, net: ActorCritic) -> np.ndarray:
+    """Return observations (T, B, P) that the policy meets at its task, under the task's randomisation."""
     env = TaskEnv(CpuBatch(task.model, _ENVS, seed=0), task)
-    obs = env.reset()["policy"]
+    act, obs = MeanPolicy(net), env.reset()["policy"]
     seen = [obs]
     for _ in range(_STEPS):
-        obs = env.step(actor(torch.as_tensor(obs)).numpy()).obs["policy"]
+        obs = env.step(act(torch.as_tensor(obs)).numpy()).obs["policy"]
         seen.append(obs)
-    return np.concatenate(seen)
+    return np.stack(seen)

@@ -6,9 +6,7 @@ import logging
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import onnx
-import onnxruntime
 
 
 def quantised(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -31,11 +29,3 @@ def quantised(model: onnx.ModelProto) -> onnx.ModelProto:
         finally:
             root.setLevel(level)
         return onnx.load(str(target))
-
-
-def actions_of(model: bytes, observations: np.ndarray) -> np.ndarray:
-    """Return onnxruntime's actions (B, J) for observations (B, P), row by row as on a robot."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return np.concatenate([np.asarray(session.run(["action"], {"obs": row[None]})[0]) for row in observations])

@@ -16,12 +16,15 @@ from bodydouble.errors import ContractError, GateError, InputError
 from bodydouble.observation import TRACKING_OFFSETS, tracking_spec
 from policy import export as exporting
 from policy.checkpoint import load_checkpoint, save_checkpoint
-from policy.export import MAX_ABS_DIFF, export, max_abs_diff, visited_observations
+from policy.export import MAX_ABS_DIFF, export, visited_observations
+from policy.golden import onnx_steps
 from policy.nets.actor_critic import ActorCritic, NetConfig
 from policy.train import check_fits, shipped_checkpoint
 from robot.policy_file import PolicyFile
+from robot.replay import replay
 from sim.env.tracked_robot import TrackedRobot
 from sim.stage.stage import Stage
+from tests.robot.recorded import record_closed_loop
 
 
 def read_contract(path: Path) -> PolicyContract:
@@ -73,25 +76,28 @@ def test_difference_and_manifest(policy_path: Path) -> None:
 
 
 def test_max_abs_diff_finds_the_largest_difference(policy_path: Path, policy_file: PolicyFile) -> None:
-    obs = np.array(policy_file.contract.golden_inputs, dtype=np.float32)[:3]
-    actions = np.stack([policy_file.act(row) for row in obs])
-    data = policy_path.read_bytes()
-    assert max_abs_diff(data, obs, actions) == 0.0
-    actions[1, 5] += 0.25
-    actions[2, 3] -= 0.5
-    assert max_abs_diff(data, obs, actions) == pytest.approx(0.5, abs=1e-6)
-    actions[0, 0] = np.nan
-    assert np.isnan(max_abs_diff(data, obs, actions))
+    obs = np.array(policy_file.contract.golden_inputs, dtype=np.float32)[:3, None]
+    steps = onnx_steps(policy_path.read_bytes(), obs, 0)
+    np.testing.assert_array_equal(steps.action[:, 0], [policy_file.act(row) for row in obs[:, 0]])
+    changed = dataclasses.replace(steps, action=steps.action.copy())
+    assert steps.max_abs_diff(changed) == 0.0
+    changed.action[1, 0, 5] += 0.25
+    changed.action[2, 0, 3] -= 0.5
+    assert steps.max_abs_diff(changed) == pytest.approx(0.5, abs=1e-6)
+    changed.action[0, 0, 0] = np.nan
+    assert np.isnan(steps.max_abs_diff(changed))
+    remembering = dataclasses.replace(steps, memory=np.zeros((3, 1, 2)))
+    assert remembering.max_abs_diff(dataclasses.replace(steps, memory=np.full((3, 1, 2), 0.125))) == 0.125
 
 
 def test_observations_are_those_of_the_randomised_task(stage: Stage) -> None:
     net, _, _ = load_checkpoint(shipped_checkpoint("unitree_g1"))
     robot = TrackedRobot.from_spec(stage.robot)
-    seen = visited_observations(stage, robot, net.actor)
-    assert seen.shape == (16 * 41, tracking_spec(29).size) and seen.dtype == np.float32 and np.isfinite(seen).all()
+    seen = visited_observations(stage, robot, net)
+    assert seen.shape == (41, 16, tracking_spec(29).size) and seen.dtype == np.float32 and np.isfinite(seen).all()
     # What sensors see and what was last done varies everywhere; the reference of a still joint does not.
-    assert (seen[:, : 3 + 3 + 3 * 29].std(axis=0) > 0).all()
-    np.testing.assert_array_equal(seen, visited_observations(stage, robot, net.actor))
+    assert (seen[..., : 3 + 3 + 3 * 29].std(axis=(0, 1)) > 0).all()
+    np.testing.assert_array_equal(seen, visited_observations(stage, robot, net))
 
 
 def test_a_current_file_is_kept_and_a_changed_one_is_written_again(stage: Stage, tmp_path: Path) -> None:
@@ -145,14 +151,46 @@ def test_missing_checkpoint(stage: Stage, tmp_path: Path) -> None:
         export(tmp_path, stage.path, tmp_path / "policy.onnx")
 
 
-def test_a_policy_with_memory_is_refused(stage: Stage, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def remembering(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a small policy with a memory, whose actions are large enough to matter."""
     _, info, _ = load_checkpoint(shipped_checkpoint("unitree_g1"))
-    config = NetConfig(actor_layers=(4,), critic_layers=(4,), memory=3)
+    config = NetConfig(actor_layers=(16,), critic_layers=(4,), memory=8)
+    torch.manual_seed(0)
     net = ActorCritic(info.policy_size, info.critic_size, len(info.joint_names), config)
-    save_checkpoint(tmp_path / "policy.safetensors", net, dataclasses.replace(info, net=config))
-    with pytest.raises(InputError, match="has a memory of 3 values, and the contract knows none"):
-        export(tmp_path / "policy.safetensors", stage.path, tmp_path / "policy.onnx")
-    assert not (tmp_path / "policy.onnx").exists()
+    with torch.no_grad():
+        net.actor.net[-1].weight *= 20
+    path = tmp_path_factory.mktemp("memory") / "policy.safetensors"
+    save_checkpoint(path, net, dataclasses.replace(info, net=config))
+    return path
+
+
+def test_a_policy_with_memory_runs_on_the_robot(stage: Stage, remembering: Path, tmp_path: Path) -> None:
+    """Its golden vectors are a sequence that torch repeats from an empty memory, and its recorded run repeats too."""
+    path = tmp_path / "policy.onnx"
+    figures = export(remembering, stage.path, path).figures
+    assert figures["onnx_max_abs_diff"] <= MAX_ABS_DIFF
+    policy = PolicyFile(path)
+    contract = policy.contract
+    assert (contract.memory_size, np.shape(contract.golden_memory)) == (8, (16, 8))
+    net, _, _ = load_checkpoint(remembering)
+    memory = net.empty_memory(1)
+    for obs, action, after in zip(contract.golden_inputs, contract.golden_outputs, contract.golden_memory, strict=True):
+        with torch.no_grad():
+            found, memory = net.mean(torch.tensor([obs]), memory)
+        np.testing.assert_allclose(found[0], action, atol=1e-5)
+        np.testing.assert_allclose(memory[0], after, atol=1e-5)
+    assert np.ptp(contract.golden_memory, axis=0).max() > 0.01, "the memory changes from step to step"
+    ask = {5: ("track",), 12: ("estop",), 18: ("resume",), 24: ("hold",), 60: ("engage",)}
+    run = record_closed_loop(tmp_path / "run.mcap", stage, policy, 70, ask)
+    report = replay(run, path, stage.path)
+    assert (report.ticks, report.diff_bits) == (70, 0)
+
+
+def test_int8_of_a_policy_with_memory(stage: Stage, remembering: Path, tmp_path: Path) -> None:
+    result = export(remembering, stage.path, tmp_path / "policy.onnx", int8=True)
+    assert 1e-5 < result.figures["int8_max_abs_diff"] < 0.5
+    assert PolicyFile(tmp_path / "policy.onnx").golden_max_abs_diff <= 1e-5
 
 
 def test_int8_is_measured_and_runs_on_the_robot(stage: Stage, policy_path: Path, tmp_path: Path) -> None:
