@@ -19,8 +19,14 @@ SCHEMA_VERSION = 1
 """Version of the contract's JSON form."""
 METADATA_KEY = "bodydouble.contract"
 """Key of the contract's JSON in an ONNX file's metadata."""
-MAX_CONTRACT_BYTES = 16 << 20
-"""Largest contract text that is parsed."""
+MAX_CONTRACT_BYTES = 8 << 20
+"""Longest contract text that is parsed."""
+MAX_JOINTS = 1024
+"""Most joints."""
+MAX_VALUES = 1 << 20
+"""Largest observation, and largest memory."""
+MAX_NAME = 200
+"""Longest name."""
 ACTION_MODES = ("residual_reference", "residual_default")
 """Meanings an action can have: target = clip(base + scale * action), where base is the reference's joint positions at
 the first offset, or the default pose."""
@@ -124,9 +130,8 @@ class PolicyContract:
             raise ContractError(f"contract quaternion order is '{self.quaternion_order}', expected 'wxyz'")
         if self.action_mode not in ACTION_MODES:
             raise ContractError(f"contract action mode is '{self.action_mode}', expected one of {ACTION_MODES}")
+        self._validate_names()
         num_joints = len(self.joint_names)
-        if num_joints == 0 or len(set(self.joint_names)) != num_joints:
-            raise ContractError("contract joint names are empty or hold a duplicate")
         for name in _JOINT_FIELDS:
             values = getattr(self, name)
             if len(values) != num_joints:
@@ -157,18 +162,36 @@ class PolicyContract:
                 raise ContractError(
                     f"contract golden vectors are {len(obs)} -> {len(action)}, expected {size} -> {num_joints}"
                 )
-        if self.memory_size < 0:
-            raise ContractError(f"contract memory_size is {self.memory_size}, expected 0 or more")
+        if not 0 <= self.memory_size <= MAX_VALUES:
+            raise ContractError(f"contract memory_size is {self.memory_size}, expected 0 to {MAX_VALUES}")
         rows = len(self.golden_inputs) if self.memory_size else 0
         if [len(row) for row in self.golden_memory] != [self.memory_size] * rows:
             raise ContractError(
                 f"contract golden memory must be {rows} rows of {self.memory_size} values, one per golden input"
             )
 
+    def _validate_names(self) -> None:
+        names = (self.robot, *self.joint_names, *self.command_names, *(term.name for term in self.observation))
+        for name in (*names, *self.versions, *self.versions.values(), *self.hashes, *self.hashes.values()):
+            # Names are printed: nothing in them may move a cursor.
+            if not (0 < len(name) <= MAX_NAME and name.isprintable()):
+                raise ContractError(
+                    f"contract holds the name {name[:60]!r}, expected 1 to {MAX_NAME} printable letters"
+                )
+        if not 0 < len(self.joint_names) <= MAX_JOINTS:
+            raise ContractError(f"contract names {len(self.joint_names)} joints, expected 1 to {MAX_JOINTS}")
+        for name in self.joint_names:
+            if self.joint_names.count(name) > 1:
+                raise ContractError(f"contract names joint '{name}' twice; the joint names hold a duplicate")
+
     def _validate_observation(self) -> None:
         for term in self.observation:
             if term.size < 1 or term.history < 1 or not term.clip > 0:
                 raise ContractError(f"contract observation term '{term.name}' needs size, history >= 1 and clip > 0")
+            if not math.isfinite(term.scale * term.clip):
+                raise ContractError(f"contract observation term '{term.name}' has a scale or clip that is not finite")
+        if not 0 < self.spec.size <= MAX_VALUES:
+            raise ContractError(f"contract observation has {self.spec.size} values, expected 1 to {MAX_VALUES}")
         if self.follows_reference != bool(self.reference_offsets):
             raise ContractError(
                 f"contract reference offsets are {self.reference_offsets} for a policy that follows "
@@ -199,7 +222,7 @@ class PolicyContract:
         if len(text) > MAX_CONTRACT_BYTES:
             raise ContractError(f"contract is {len(text)} characters long, the limit is {MAX_CONTRACT_BYTES}")
         try:
-            raw = json.loads(text)
+            raw = json.loads(text, object_pairs_hook=_no_duplicates)
         except (ValueError, RecursionError) as error:
             raise ContractError(f"contract is no JSON ({error}); export the policy again") from None
         if not isinstance(raw, dict):
@@ -215,6 +238,13 @@ class PolicyContract:
         contract = cls(**{name: _parse_field(name, value) for name, value in raw.items()})
         contract.validate()
         return contract
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return found
 
 
 def _parse_field(name: str, value: Any) -> Any:
@@ -238,7 +268,7 @@ def _parse_field(name: str, value: Any) -> Any:
         if name == "randomisation":
             return Randomisation.from_plain(value)
         return _typed(value, int)
-    except (TypeError, KeyError, OverflowError) as error:
+    except (TypeError, KeyError, OverflowError, RecursionError) as error:
         raise ContractError(f"contract field '{name}' has a wrong form ({error}); export the policy again") from None
 
 

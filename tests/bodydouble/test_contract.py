@@ -50,7 +50,7 @@ def test_json_round_trip_keeps_every_bit(golden):
     ("changes", "message"),
     [
         ({"quaternion_order": "xyzw"}, "quaternion order is 'xyzw'"),
-        ({"joint_names": ("hip", "hip")}, "duplicate"),
+        ({"joint_names": ("hip", "hip")}, "names joint 'hip' twice; the joint names hold a duplicate"),
         ({"kp": (1.0,)}, "kp has 1 values for 2 joints"),
         ({"kd": (1.0, 0.0)}, "kd must be positive"),
         ({"default_joint_pos": (1.5, 0.0)}, "default of joint 'hip' is 1.5"),
@@ -130,6 +130,59 @@ def test_a_field_of_any_other_form_is_a_contract_error_or_reads_back(name, value
     raw[name] = value
     with contextlib.suppress(ContractError):
         PolicyContract.from_json(json.dumps(raw)).validate()
+
+
+def test_a_field_that_stands_twice():
+    text = contract().to_json()
+    with pytest.raises(ContractError, match="a name stands twice in one object"):
+        PolicyContract.from_json(text.replace('"kp":', '"robot": "other", "kp":'))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"joint_names": ("hip", "kn\x1b[2Jee")}, r"holds the name 'kn\\x1b\[2Jee', expected 1 to 200 printable"),
+        ({"robot": ""}, "holds the name ''"),
+        ({"robot": "x" * 201}, "holds the name 'xxx"),
+        ({"joint_names": ()}, "names 0 joints, expected 1 to 1024"),
+        ({"joint_names": tuple(f"j{i}" for i in range(1025))}, "names 1025 joints"),
+        (
+            {"observation": (ObservationTerm("joint_pos", 1 << 62, 1.0, 1.0, 1 << 62, "joint"),)},
+            "expected 1 to 1048576",
+        ),
+        ({"observation": (ObservationTerm("joint_pos", 2, 1e200, 1e200, 1, "joint"),)}, "scale or clip that is not"),
+        ({"memory_size": 1 << 62}, "memory_size is 4611686018427387904, expected 0 to 1048576"),
+        ({"observation": ()}, "observation has 0 values"),
+    ],
+)
+def test_names_and_sizes_have_limits(changes, message):
+    with pytest.raises(ContractError, match=message):
+        contract(**changes).validate()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"a":' * 100_000, '{"schema_version": 1, "robot": ' + "9" * 5000 + "}", "[1e999]", "[NaN]"],
+    ids=["lists", "objects", "digits", "infinite", "nan"],
+)
+def test_hostile_json(text):
+    with pytest.raises(ContractError):
+        PolicyContract.from_json(text)
+
+
+def test_a_nested_field_of_every_kind():
+    """Values nested as deep as the parser takes them, in every field: an error of ours, whatever prints them."""
+    raw = json.loads(contract().to_json())
+    deep = "[" * 950 + "]" * 950
+    for name in raw:
+        text = json.dumps({**raw, name: "DEEP"}).replace('"DEEP"', deep)
+        with pytest.raises(ContractError):
+            PolicyContract.from_json(text)
+
+
+def test_a_text_beyond_the_limit():
+    with pytest.raises(ContractError, match="is 8388609 characters long, the limit is 8388608"):
+        PolicyContract.from_json(" " * ((8 << 20) + 1))
 
 
 @given(st.text(max_size=40))
