@@ -41,6 +41,9 @@ def box_scene(
     """
     spec = robot.mjspec(physics_dt, visuals=False)
     _add_floor(spec)
+    # Pyramidal cones let a held box creep out of the fingers.
+    spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+    spec.option.impratio = 10.0
     rest = [0.0, 0.0, half_size[2], 1.0, 0.0, 0.0, 0.0]
     for key in spec.keys:
         key.qpos = [*key.qpos, *rest]

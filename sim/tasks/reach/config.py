@@ -61,15 +61,15 @@ class PickRewards:
 class BoxConfig:
     """The box to pick."""
 
-    half_size: tuple[float, float, float] = (0.02, 0.02, 0.025)
+    half_size: tuple[float, float, float] = (0.015, 0.015, 0.025)
     """Half its edges, m."""
-    mass: float = 0.1
+    mass: float = 0.06
     """Its mass, kg."""
     radius: float = 0.06
     """Largest difference of its distance from the arm's mount to that of the tool in the default pose, m."""
     angle: float = 0.4
     """Largest angle about the mount between it and the tool in the default pose, rad."""
-    yaw: float = 0.4
+    yaw: float = 0.2
     """Largest turn about its vertical, rad."""
     height: tuple[float, float] = (0.10, 0.25)
     """Height to which its centre is to be lifted, m."""

@@ -135,3 +135,61 @@ def test_a_box_that_was_knocked_away_ends_the_episode():
     env.backend.set_state(qpos, qvel)
     result = env.step(np.zeros((2, env.num_joints), np.float32))
     assert result.terminated.tolist() == [False, True] and env.failures[result.failure[1] - 1] == "box_lost"
+
+
+def _hand_pose(box: np.ndarray) -> np.ndarray:
+    """Return the rotation (3, 3) of a tool that points down and closes across the way to the box."""
+    azimuth = math.atan2(box[1], box[0])
+    forward, left = (
+        np.array([math.cos(azimuth), math.sin(azimuth), 0]),
+        np.array([-math.sin(azimuth), math.cos(azimuth), 0]),
+    )
+    return np.stack([forward, -left, np.array([0.0, 0.0, -1.0])], axis=1)
+
+
+def _towards(task: PickTask, joints: np.ndarray, pos: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """Return arm joints, from those of the step before, with which the tool takes a pose (damped least squares)."""
+    model, data = task.model, mujoco.MjData(task.model)
+    ids = [model.joint(name).id for name in task.robot.joint_names[:6]]
+    site, adr, dofs = model.site(task.site).id, model.jnt_qposadr[ids], model.jnt_dofadr[ids]
+    data.qpos[:] = model.key("home").qpos
+    data.qpos[adr] = joints
+    jac = np.zeros((6, model.nv))
+    for _ in range(30):
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_comPos(model, data)
+        mujoco.mj_jacSite(model, data, jac[:3], jac[3:], site)
+        now = data.site_xmat[site].reshape(3, 3)
+        error = np.concatenate([pos - data.site_xpos[site], 0.5 * np.cross(now.T, rotation.T).sum(axis=0)])
+        arm = jac[:, dofs]
+        data.qpos[adr] += 0.3 * arm.T @ np.linalg.solve(arm @ arm.T + 1e-4 * np.eye(6), error)
+    return data.qpos[adr].copy()
+
+
+@pytest.mark.parametrize(("robot", "shut"), [("i2rt_yam", -1.0), ("ur5e_2f85", 1.5)])
+def test_a_scripted_hand_solves_the_task(robot: str, shut: float):
+    """Over the box, down, close, lift: what the policy has to find out can be done with its actions."""
+    config = PickConfig(
+        episode_s=60.0, randomise=False, joint_noise=0.0, box=BoxConfig(radius=0.0, angle=0.0, yaw=0.0)
+    )  # fmt: skip
+    task = PickTask.of(robot_spec(robot), config)
+    env = TaskEnv(CpuBatch(task.model, 1, 0, 1), task)
+    env.reset()
+    controlled = task.robot
+    default, scale = np.array(controlled.default_joint_pos), np.array(controlled.action_scale)
+    box = env.backend.get_state()[0][0, -7:-4].astype(float)
+    rotation, asked = _hand_pose(box), float(env._memory["asked"][0])
+    joints, sag, place = default[:6], np.zeros(6), box + np.array([0, 0, 0.1])
+    adr = [task.model.jnt_qposadr[task.model.joint(name).id] for name in controlled.joint_names[:6]]
+    for to, grip, steps in ((0.1, 0.0, 50), (0.0, 0.0, 50), (0.0, shut, 60), (asked - box[2], shut, 75)):
+        goal = box + np.array([0, 0, to])
+        for step in range(steps):
+            joints = _towards(task, joints, place + min(1.0, 1.5 * (step + 1) / steps) * (goal - place), rotation)
+            # A policy learns how far the motors sag under the arm's weight; here a slow integral finds it.
+            sag += 0.05 * (joints - env.backend.get_state()[0][0, adr])
+            action = np.append((joints + sag - default[:6]) / scale[:6], grip)
+            result = env.step(action[None].astype(np.float32))
+            assert not result.terminated.any()
+        place = goal
+    assert result.measures["height_error_m"][0] < config.success_m and result.measures["distance_m"][0] < 0.02
+    assert float(result.reward[0]) * task.control_hz > 0.7 * (6 + 6 + 1 + 1)
