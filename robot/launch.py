@@ -24,6 +24,7 @@ from bodydouble.errors import BodydoubleError, ContractError, InputError
 from bodydouble.motion import RobotMotion
 from robot.policy_file import PolicyFile
 from robot.run_figures import read_ticks, run_figures, tracking
+from robot.two_hosts import on_host
 
 RUN_FILE = "run.mcap"
 """The recording of the run."""
@@ -72,6 +73,8 @@ class RunConfig:
     """Longest run, s; 0 is the reference's length and half as much again, and 30 s."""
     domain: int = 0
     """ROS domain; 0 takes one by the process's number, so that runs do not meet."""
+    robot_host: str = ""
+    """Network namespace to run the simulated robot in, as on another host; empty for this one."""
     faults: SimFaults = field(default_factory=SimFaults)
     """Delay, noise and loss of the simulated robot."""
 
@@ -152,6 +155,9 @@ def _perform(policy: Path, stage: Path, folder: Path, reference: RobotMotion, co
     # Above 101 the ports of a domain reach into those the system hands out.
     domain = config.domain or 1 + os.getpid() % 100
     environment = dict(os.environ, ROS_DOMAIN_ID=str(domain), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
+    if config.robot_host:
+        # Namespaces share their memory: without shared-memory transport every message goes over the network.
+        environment |= {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET", "FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}
     with_orchestrator = config.orchestrator
     if with_orchestrator and importlib.util.find_spec(_ORCHESTRATOR) is None:
         raise InputError("the orchestrator is not installed; run with --config.no-orchestrator")
@@ -172,7 +178,8 @@ def _perform(policy: Path, stage: Path, folder: Path, reference: RobotMotion, co
         commands["orchestrator"] = [
             _ORCHESTRATOR, "--policy", str(policy), "--stage", str(stage), "--out", str(folder / "decisions.json"),
         ]  # fmt: skip
-    with _processes(commands, environment, folder) as processes:
+    hosts = {"sim_robot": on_host(config.robot_host)} if config.robot_host else {}
+    with _processes(commands, environment, folder, hosts) as processes:
         _watch(processes, reference, config, environment)
 
 
@@ -182,7 +189,7 @@ def _flag(name: str) -> str:
 
 @contextlib.contextmanager
 def _processes(
-    commands: dict[str, list[str]], environment: dict[str, str], folder: Path
+    commands: dict[str, list[str]], environment: dict[str, str], folder: Path, hosts: dict[str, list[str]]
 ) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
     """Start the nodes; at the end stop them, the policy first and the recorder last, and tell which failed."""
     processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -191,8 +198,9 @@ def _processes(
     try:
         for name, argv in commands.items():
             processes[name] = subprocess.Popen(
-                [sys.executable, "-m", *argv], env=environment, stdout=logs[name], stderr=subprocess.STDOUT
-            )
+                [*hosts.get(name, ()), sys.executable, "-m", *argv], env=environment, stdout=logs[name],
+                stderr=subprocess.STDOUT,
+            )  # fmt: skip
         yield processes
     finally:
         for name in sorted(processes, key=lambda name: (name == "recorder", name != "policy")):
@@ -228,8 +236,9 @@ def _watch(
     environment: dict[str, str],
 ) -> None:
     """Follow the ticks until the reference has ended, choosing the skills where no orchestrator does."""
-    for name in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE"):
-        os.environ[name] = environment[name]
+    for name in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE", "FASTDDS_BUILTIN_TRANSPORTS"):
+        if name in environment:
+            os.environ[name] = environment[name]
     from std_msgs.msg import String
 
     from robot.nodes.process import SKILL, TICK, reliable, running_node

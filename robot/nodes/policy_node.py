@@ -93,6 +93,9 @@ class PolicyNode(LifecycleNode):
         super().__init__(name)
         parameter(self, "policy", policy, "the policy (.onnx)")
         parameter(self, "reference", reference, "the stage's reference.npz; unused by policies that follow none")
+        parameter(
+            self, "trusted_signers", "", "folder of public keys; set, only what they signed is taken"
+        )
         parameter(self, "receiver", RECEIVERS[0], f"who takes the commands: {' or '.join(RECEIVERS)}")
         parameter(self, "hold_at_start", False, "hold the present pose when activated, until `resume` is called")
         parameter(self, "autostart", False, "configure and activate at once, without a lifecycle manager")
@@ -190,7 +193,9 @@ class PolicyNode(LifecycleNode):
             raise InputError("parameter policy is empty, expected the path of a policy (.onnx)")
         safety = {field.name: self._value(f"safety.{field.name}") for field in dataclasses.fields(SafetyConfig)}
         motion = RobotMotion.load(Path(reference)) if reference else None
-        return PolicyRuntime(PolicyFile(Path(policy)), motion, SafetyConfig(**safety))
+        trusted = self._value("trusted_signers")
+        file = PolicyFile(Path(policy), Path(trusted) if trusted else None)
+        return PolicyRuntime(file, motion, SafetyConfig(**safety))
 
     def _connect(self, runtime: PolicyRuntime) -> None:
         contract = runtime.contract

@@ -1,0 +1,5 @@
+"""The small stage that the nodes' tests share."""
+
+from tests.policy.artifacts import stage
+
+__all__ = ["stage"]
