@@ -17,21 +17,36 @@ from bodydouble.frames import quat_from_matrix, quat_mul, se3_apply
 from bodydouble.motion import HumanMotion, RobotMotion
 from sim.retarget.config import RetargetConfig
 from sim.retarget.kinematics import kinematics
+from sim.retarget.metrics import motion_metrics
 from sim.retarget.retarget import retarget_clip
 from sim.robots import RobotSpec, robot_spec
-from sim.stage.convex import ConvexConfig, convex_pieces
+from sim.stage.collision import Collision, build_collision
+from sim.stage.convex import ConvexConfig
+from sim.stage.figures import model_figures
 from sim.stage.floor import Floor, find_floor
-from sim.stage.furniture import Box, FurnitureConfig, furniture_boxes, furniture_cells
+from sim.stage.furniture import Box, FurnitureConfig
+from sim.stage.geoms import BOX_PREFIX, add_static, add_visual
+from sim.stage.movable import (
+    Movable,
+    MovableConfig,
+    add_movable,
+    extend_keys,
+    make_movable,
+    object_reports,
+    settle,
+    support_below,
+    wanted_objects,
+)
+from sim.stage.room_parts import LABELS_FILE, PARTS_FILE, RoomParts, load_parts
 from sim.stage.scene_mesh import SceneMesh, load_scene, split_by_color, thin_out
 from sim.stage.stage import MANIFEST_FILE, PHYSICS_DT, Stage
+from sim.stage.stand import StandConfig, free_place, standing_motion
 from sim.stage.write import add_floor, write_stage
 
 SCENE_FILE = "scene.ply"
 """The reconstruction's scene mesh."""
 HUMAN_FILE = "human.npz"
 """The reconstruction's person."""
-BOX_PREFIX = "furniture"
-"""Names of the furniture's geoms begin with this."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +55,20 @@ class StageConfig:
 
     robot: str = "unitree_g1"
     """A robot's name, or the path of an MJCF file."""
+    motion: Literal["person", "stand"] = "person"
+    """The reference: the person's motion, or standing still at a free place, for rooms without a person."""
     retarget: RetargetConfig = field(default_factory=RetargetConfig)
     """How the person's motion becomes the robot's."""
+    stand: StandConfig = field(default_factory=StandConfig)
+    """Where and how long the robot stands, where it stands."""
     furniture: FurnitureConfig = field(default_factory=FurnitureConfig)
     """How the scene becomes boxes."""
     collision: Literal["boxes", "convex"] = "boxes"
     """What furniture is for collisions: upright boxes, or convex pieces that follow its shape."""
     convex: ConvexConfig = field(default_factory=ConvexConfig)
     """How furniture becomes convex pieces, where it does."""
+    movable: MovableConfig = field(default_factory=MovableConfig)
+    """Which objects can be pushed."""
     visual_cell_m: float = 0.025
     """Detail of the mesh that is shown, m."""
     visual_colors: int = 12
@@ -61,46 +82,97 @@ def build_stage(reconstruction: Path, out: Path, config: StageConfig | None = No
     moved out of the robot's way, and the figures say how deep the reference motion enters it.
 
     Args:
-        reconstruction: Folder with scene.ply and human.npz.
+        reconstruction: Folder with scene.ply, and human.npz where the reference is the person's motion.
         out: Folder of the stage.
         config: Settings.
 
     Raises:
-        InputError: The folder lacks a file, the scene has no floor, or the person cannot be retargeted.
+        InputError: The folder lacks a file, the scene has no floor or no free place, or the person cannot be
+            retargeted.
     """
     config = config or StageConfig()
     reconstruction, out = Path(reconstruction), Path(out)
-    inputs = {"scene": reconstruction / SCENE_FILE, "human": reconstruction / HUMAN_FILE}
-    for path in inputs.values():
-        if path == inputs["human"] and inputs["scene"].is_file() and not path.is_file():
-            raise InputError(f"{path}: no such file, nobody moves in this recording; a stage needs a person's motion")
-        if not path.is_file():
-            raise InputError(f"{path}: no such file; make it with `bodydouble reconstruct`")
+    inputs = _inputs(reconstruction, config)
     if is_current(out / MANIFEST_FILE, inputs_hash(config, inputs)):
         return Stage.load(out)
     robot = robot_spec(config.robot)
-    mesh = load_scene(inputs["scene"])
-    floor = find_floor(mesh)
-    mesh = mesh.transformed(floor.T_stage_world)
-    human = transform_human(HumanMotion.load(inputs["human"]), floor.T_stage_world)
-    result = retarget_clip(human, robot, config.retarget)
-    path = result.motion.root_pos[:, :2]
-    boxes, hulls = [], []
-    if config.collision == "convex":
-        cells, to_grid, _ = furniture_cells(mesh, path, config.furniture)
-        pieces, figures = convex_pieces(cells, config.furniture.cell_m, path @ to_grid[:2, :2].T, config.convex)
-        hulls = [piece @ to_grid for piece in pieces]
-    else:
-        boxes, figures = furniture_boxes(mesh, path, config.furniture)
+    world_mesh = load_scene(inputs["scene"])
+    floor = find_floor(world_mesh)
+    parts = load_parts(reconstruction, world_mesh, floor.T_stage_world)
+    mesh = world_mesh.transformed(floor.T_stage_world).facing_up(floor.faces_up)
+    motion, figures, placement = _reference(inputs, mesh, floor, robot, config)
+    path = motion.root_pos[:, :2]
+    wanted = wanted_objects(mesh, parts, config.movable)
+    collision, movable, refused, masses = _geometry(mesh, parts, path, wanted, config)
 
     spec = robot.mjspec(PHYSICS_DT)
     add_floor(spec)
-    _add_boxes(spec, boxes)
-    _add_hulls(spec, hulls)
-    figures |= result.metrics | _floor_figures(floor, human)
-    figures |= scene_penetration(robot, boxes, result.motion, hulls)
-    placement = {
+    add_static(spec, collision.boxes, collision.hulls)
+    bodies = [add_movable(spec, thing, config.movable.density) for thing in movable]
+    extend_keys(spec, movable)
+    figures |= collision.figures | {
+        "floor_tilt_deg": floor.tilt_deg,
+        "floor_height_m": floor.height_m,
+        "floor_residual_mm": floor.residual_mm,
+        "floor_area_m2": floor.area_m2,
+    }
+    figures |= scene_penetration(robot, collision.boxes, motion, collision.hulls)
+    figures |= model_figures(spec.copy(), robot, motion)
+    figures["movable_objects"] = float(len(movable))
+    moving = np.any([thing.faces for thing in movable], axis=0) if movable else np.zeros(len(mesh.faces), dtype=bool)
+    fixed = thin_out(_flat_floor(dataclasses.replace(mesh, faces=mesh.faces[~moving])), config.visual_cell_m)
+    meshes = {}
+    for i, (color, piece) in enumerate(split_by_color(fixed, config.visual_colors)):
+        meshes[f"scene_{i:02d}.stl"] = piece
+        add_visual(spec, f"scene_{i:02d}", color)
+    for thing, body in zip(movable, bodies, strict=True):
+        own = SceneMesh(mesh.vertices - thing.origin, mesh.faces[thing.faces], mesh.colors)
+        for i, (color, piece) in enumerate(split_by_color(own, 3)):
+            meshes[f"{thing.name}_seen_{i}.stl"] = piece
+            add_visual(spec, f"{thing.name}_seen_{i}", color, body)
+    placement |= {
         "T_stage_world": floor.T_stage_world,
+        "motion": config.motion,
+        "objects": [vars(report) for report in object_reports(mesh, parts, movable, refused, masses)],
+    }
+    return write_stage(
+        spec, robot, [motion], out, config=config, inputs=inputs, figures=figures, meshes=meshes, extra=placement
+    )
+
+
+def _inputs(reconstruction: Path, config: StageConfig) -> dict[str, Path]:
+    """Return the files that a stage is made from.
+
+    Raises:
+        InputError: One is missing.
+    """
+    inputs = {"scene": reconstruction / SCENE_FILE}
+    if not inputs["scene"].is_file():
+        raise InputError(f"{inputs['scene']}: no such file; make it with `bodydouble reconstruct`")
+    if config.motion == "person":
+        inputs["human"] = reconstruction / HUMAN_FILE
+        if not inputs["human"].is_file():
+            raise InputError(
+                f"{inputs['human']}: no such file, nobody moves in this recording; a stage needs a person's motion, or "
+                "a robot that stands still: --config.motion stand"
+            )
+    return inputs | {
+        name: reconstruction / name for name in (PARTS_FILE, LABELS_FILE) if (reconstruction / name).is_file()
+    }
+
+
+def _reference(
+    inputs: dict[str, Path], mesh: SceneMesh, floor: Floor, robot: RobotSpec, config: StageConfig
+) -> tuple[RobotMotion, dict[str, float], dict[str, Any]]:
+    """Return the reference motion, its figures, and what the manifest says of its making."""
+    if config.motion == "stand":
+        place = free_place(mesh, config.stand, config.furniture.min_height_m, config.furniture.max_height_m)
+        motion = standing_motion(robot, place, config.stand.seconds)
+        figures = motion_metrics(motion, robot) | {"stand_clearance_m": place.clearance_m}
+        return motion, figures, {"stand": vars(place)}
+    human = transform_human(HumanMotion.load(inputs["human"]), floor.T_stage_world)
+    result = retarget_clip(human, robot, config.retarget)
+    placement = {
         "clip_start": result.clip_start,
         "clip_end": result.clip_end,
         "time_stretch": config.retarget.time_stretch,
@@ -108,13 +180,33 @@ def build_stage(reconstruction: Path, out: Path, config: StageConfig | None = No
         "path_scale": result.path_scale,
         "path_anchor": result.path_anchor,
     }
-    pieces = split_by_color(_flat_floor(thin_out(mesh, config.visual_cell_m)), config.visual_colors)
-    meshes = {f"scene_{i:02d}.stl": piece for i, (_, piece) in enumerate(pieces)}
-    for i, (color, _) in enumerate(pieces):
-        _add_visual(spec, f"scene_{i:02d}", color)
-    return write_stage(
-        spec, robot, [result.motion], out, config=config, inputs=inputs, figures=figures, meshes=meshes, extra=placement
-    )
+    return result.motion, result.metrics | _feet_figures(human), placement
+
+
+def _geometry(
+    mesh: SceneMesh, parts: RoomParts | None, path: np.ndarray, wanted: list[int], config: StageConfig
+) -> tuple[Collision, list[Movable], dict[int, str], dict[int, float]]:
+    """Return the fixed geometry and the objects that move on it; what does not rest becomes fixed again."""
+    convex = config.convex if config.collision == "convex" else None
+    refused: dict[int, str] = {}
+    while True:
+        chosen = [number for number in wanted if number not in refused]
+        if not chosen or parts is None:
+            return build_collision(mesh, parts, path, config.furniture, convex), [], refused, {}
+        loose = np.any([parts.object_faces(number) for number in chosen], axis=0)
+        support = support_below(mesh, parts, chosen, 0.5 * config.furniture.cell_m)
+        collision = build_collision(mesh, parts, path, config.furniture, convex, loose=loose, support=support)
+        things: list[Movable] = []
+        for number in chosen:
+            thing = make_movable(number, mesh, parts, collision.boxes, collision.hulls, config.convex)
+            if thing is None:
+                refused[number] = "too little of it was seen"
+            else:
+                things.append(thing)
+        movable, fallen, masses = settle(things, collision.boxes, collision.hulls, config.movable, PHYSICS_DT)
+        refused |= fallen
+        if len(movable) == len(chosen):
+            return collision, movable, refused, masses
 
 
 def transform_human(human: HumanMotion, T_to_from: np.ndarray) -> HumanMotion:
@@ -134,7 +226,7 @@ def transform_human(human: HumanMotion, T_to_from: np.ndarray) -> HumanMotion:
 
 
 def scene_penetration(
-    robot: RobotSpec, boxes: list[Box], motion: RobotMotion, hulls: Sequence[np.ndarray] = ()
+    robot: RobotSpec, boxes: Sequence[Box], motion: RobotMotion, hulls: Sequence[np.ndarray] = ()
 ) -> dict[str, float]:
     """Return how deep the reference motion enters the furniture.
 
@@ -144,8 +236,7 @@ def scene_penetration(
         scene_contact_share: share of these frames that touch furniture.
     """
     spec = robot.mjspec(PHYSICS_DT, visuals=False)
-    _add_boxes(spec, boxes)
-    _add_hulls(spec, hulls)
+    add_static(spec, boxes, hulls)
     model = spec.compile()
     data = mujoco.MjData(model)
     qpos = kinematics(robot).qpos(motion.root_pos, motion.root_quat, motion.joint_pos)
@@ -165,50 +256,6 @@ def scene_penetration(
     }
 
 
-def _add_boxes(spec: mujoco.MjSpec, boxes: list[Box]) -> None:
-    for i, box in enumerate(boxes):
-        spec.worldbody.add_geom(
-            name=f"{BOX_PREFIX}_{i:03d}",
-            type=mujoco.mjtGeom.mjGEOM_BOX,
-            pos=box.centre,
-            size=box.half,
-            quat=[np.cos(0.5 * box.yaw), 0.0, 0.0, np.sin(0.5 * box.yaw)],
-            condim=3,
-            group=3,
-            rgba=[0.45, 0.55, 0.75, 0.35],
-        )
-
-
-def _add_hulls(spec: mujoco.MjSpec, hulls: Sequence[np.ndarray]) -> None:
-    for i, vertices in enumerate(hulls):
-        name = f"{BOX_PREFIX}_{i:03d}"
-        # Vertices stand in the model itself; MuJoCo makes the hull.
-        spec.add_mesh(name=name, uservert=vertices.ravel(), inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_CONVEX)
-        spec.worldbody.add_geom(
-            name=name,
-            type=mujoco.mjtGeom.mjGEOM_MESH,
-            meshname=name,
-            condim=3,
-            group=3,
-            rgba=[0.45, 0.55, 0.75, 0.35],
-        )
-
-
-def _add_visual(spec: mujoco.MjSpec, name: str, color: np.ndarray) -> None:
-    # A scan has no inside: its inertia is that of its surface, and nothing weighs it anyway.
-    spec.add_mesh(name=name, file=f"{name}.stl", inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL)
-    spec.worldbody.add_geom(
-        name=name,
-        type=mujoco.mjtGeom.mjGEOM_MESH,
-        meshname=name,
-        contype=0,
-        conaffinity=0,
-        group=2,
-        density=0.0,
-        rgba=[*color, 1.0],
-    )
-
-
 def _flat_floor(mesh: SceneMesh) -> SceneMesh:
     """Return the mesh with its noisy floor just above the floor plane, so that the plane does not show through."""
     vertices = mesh.vertices.copy()
@@ -217,18 +264,12 @@ def _flat_floor(mesh: SceneMesh) -> SceneMesh:
     return dataclasses.replace(mesh, vertices=vertices)
 
 
-def _floor_figures(floor: Floor, human: HumanMotion) -> dict[str, float]:
-    figures: dict[str, Any] = {
-        "floor_tilt_deg": floor.tilt_deg,
-        "floor_height_m": floor.height_m,
-        "floor_residual_mm": floor.residual_mm,
-        "floor_area_m2": floor.area_m2,
-    }
+def _feet_figures(human: HumanMotion) -> dict[str, float]:
     feet = [i for i, name in enumerate(human.contact_names) if name.endswith("foot")]
     standing = human.contact[:, feet] > 0.5
-    if standing.any():
-        figures["feet_over_floor_mm"] = 1000.0 * float(np.median(human.contact_pos[:, feet, 2][standing]))
-    return figures
+    if not standing.any():
+        return {}
+    return {"feet_over_floor_mm": 1000.0 * float(np.median(human.contact_pos[:, feet, 2][standing]))}
 
 
 def stage_mesh(stage: Stage, reconstruction: Path) -> SceneMesh:

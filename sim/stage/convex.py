@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import coacd
 import numpy as np
-from scipy import ndimage
 from scipy.spatial import ConvexHull, cKDTree
 
 from bodydouble.errors import InputError
+from sim.stage.cells import cell_surface, connected
+from sim.stage.furniture import Box, Furniture, FurnitureConfig, boxes_of
+from sim.stage.treads import level_area, step_error, step_samples
 
+STEP_ERROR_M = 0.015
+"""Height error of steps beyond which a thing becomes boxes instead of convex pieces, m."""
+_STEP_SHARE = 0.1
+_STEP_M2 = 0.05
+_BOX_FIT = 0.5
+_LARGE_M = 1.5
 _RESOLUTION = 1000
 _ITERATIONS = 50
 
@@ -43,73 +52,95 @@ class ConvexConfig:
 
 
 def convex_pieces(
-    cells: np.ndarray, cell_m: float, path: np.ndarray, config: ConvexConfig
-) -> tuple[list[np.ndarray], dict[str, float]]:
-    """Return convex pieces that cover occupied cells.
+    furniture: Furniture, path: np.ndarray, config: ConvexConfig, shape: FurnitureConfig
+) -> tuple[list[np.ndarray], list[Box], dict[str, float]]:
+    """Return convex pieces that cover furniture, and boxes for what pieces would not keep.
 
     Connected cells (26 neighbours) are one thing; its closed surface of cell faces is decomposed by CoACD (Wei et al.
-    2022) with a concavity that grows with its distance from the path.
+    2022) with a concavity that grows with its distance from the path. Some things become boxes, whose flat faces
+    stand where they were seen: steps and large things that few boxes fit, and things whose steps the pieces miss by
+    more than 1.5 cm.
 
     Args:
-        cells: Occupied cells (N, 3), whole numbers; cell c spans c * cell_m to (c + 1) * cell_m.
-        cell_m: Edge of a cell, m.
-        path: Places of the robot (P, 2) in the cells' frame, m.
-        config: Settings.
+        furniture: What stands on the floor.
+        path: Places of the robot (P, 2) in the stage, m.
+        config: Settings of the pieces.
+        shape: Settings of the cells and boxes.
 
     Returns:
-        Hull vertices (V, 3) of each piece, m, and figures: convex_pieces, collision_volume_error (volume of the hulls
-        over that of the cells, minus one; hulls that overlap count twice).
+        Hull vertices (V, 3) of each piece in the stage, m; the boxes; and figures: convex_pieces, furniture_boxes.
     """
-    if len(cells) == 0:
-        return [], {"convex_pieces": 0.0, "collision_volume_error": 0.0}
-    low = cells.min(axis=0)
-    grid = np.zeros(cells.max(axis=0) - low + 1, dtype=bool)
-    grid[tuple((cells - low).T)] = True
-    labels = np.zeros(grid.shape, dtype=np.int32)
-    ndimage.label(grid, structure=np.ones((3, 3, 3)), output=labels)
-    label = labels[tuple((cells - low).T)]
-    tree = cKDTree(path)
-    pieces, volume = [], 0.0
+    pieces: list[np.ndarray] = []
+    boxes: list[Box] = []
+    label = connected(furniture.cells) if len(furniture.cells) else np.zeros(0, np.int32)
+    place = path @ furniture.to_axes[:2, :2].T
+    for thing in range(1, int(label.max(initial=0)) + 1):
+        own = _only(furniture, furniture.cells[label == thing])
+        large = float(np.ptp(own.cells, axis=0).max() + 1) * shape.cell_m > _LARGE_M
+        fitted = boxes_of(own, shape, shape.wall_gain_m3 if large else None)[0]
+        if _stays_boxes(own, fitted, large, shape.cell_m, config):
+            boxes += fitted
+            continue
+        hulls = hulls_of(own.cells, shape.cell_m, _concavity(own, shape.cell_m, place, config), config)
+        steps = step_samples(own.surface)
+        level = step_error(steps, [], hulls)
+        if level[0] > STEP_ERROR_M or level[1] > _STEP_SHARE:
+            boxes += fitted
+        else:
+            pieces += [hull @ furniture.to_axes for hull in hulls]
+    return pieces, boxes, {"convex_pieces": float(len(pieces)), "furniture_boxes": float(len(boxes))}
+
+
+def _stays_boxes(thing: Furniture, boxes: list[Box], large: bool, cell_m: float, config: ConvexConfig) -> bool:
+    """Return whether few boxes without much empty space fit a thing that is large, or level enough to step on."""
+    full = sum(box.volume for box in boxes) < (1.0 + _BOX_FIT) * len(thing.cells) * cell_m**3
+    if not full or len(boxes) > config.max_pieces:
+        return False
+    if large:
+        return True
+    steps = thing.surface.turned(thing.to_axes.T)
+    return level_area(steps) >= _STEP_M2 and step_error(step_samples(steps), boxes, [])[0] <= STEP_ERROR_M
+
+
+def hulls_of(cells: np.ndarray, cell_m: float, concavity: float, config: ConvexConfig) -> list[np.ndarray]:
+    """Return the hull vertices (V, 3) of the convex pieces of one thing's cells (C, 3), along their axes, m."""
+    vertices, faces = cell_surface(cells)
     coacd.set_log_level("error")
-    for thing in range(1, int(label.max()) + 1):
-        own = cells[label == thing]
-        distance = float(tree.query((own[:, :2] + 0.5) * cell_m)[0].min())
-        share = np.clip(distance / config.near_m - 1.0, 0.0, 1.0)
-        concavity = config.concavity_near + share * (config.concavity_far - config.concavity_near)
-        vertices, faces = cell_surface(own)
-        for points, _ in coacd.run_coacd(
-            coacd.Mesh(vertices * cell_m, faces),
-            threshold=float(concavity),
-            max_convex_hull=config.max_pieces,
-            preprocess_resolution=40,
-            resolution=_RESOLUTION,
-            mcts_iterations=_ITERATIONS,
-            max_ch_vertex=config.max_vertices,
-            decimate=True,
-            seed=config.seed,
-        ):
-            hull = ConvexHull(points)
-            pieces.append(points[hull.vertices])
-            volume += float(hull.volume)
-    error = volume / (len(cells) * cell_m**3) - 1.0
-    return pieces, {"convex_pieces": float(len(pieces)), "collision_volume_error": error}
+    found = coacd.run_coacd(
+        coacd.Mesh(vertices * cell_m, faces),
+        threshold=concavity,
+        max_convex_hull=config.max_pieces,
+        preprocess_resolution=40,
+        resolution=_RESOLUTION,
+        mcts_iterations=_ITERATIONS,
+        max_ch_vertex=config.max_vertices,
+        decimate=True,
+        seed=config.seed,
+    )
+    return [points[ConvexHull(points).vertices] for points, _ in found]
 
 
-def cell_surface(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the vertices (V, 3) in cells and the triangles (F, 3), facing outwards, of the faces around cells."""
-    low = cells.min(axis=0) - 1
-    grid = np.zeros(cells.max(axis=0) - low + 2, dtype=bool)
-    grid[tuple((cells - low).T)] = True
-    corners = []
-    for axis in range(3):
-        a, b = (axis + 1) % 3, (axis + 2) % 3
-        for side in (1, -1):
-            open_cells = np.argwhere(grid & ~np.roll(grid, -side, axis=axis)).astype(np.float64)
-            open_cells[:, axis] += side > 0
-            turn = [(0, 0), (1, 0), (1, 1), (0, 1)][::side]
-            unit = np.eye(3)
-            corners.append(np.stack([open_cells + i * unit[a] + j * unit[b] for i, j in turn], axis=1))
-    quads = np.concatenate(corners)
-    vertices, index = np.unique(quads.reshape(-1, 3), axis=0, return_inverse=True)
-    quad = index.reshape(-1, 4)
-    return vertices + low, np.concatenate([quad[:, [0, 1, 2]], quad[:, [0, 2, 3]]])
+def hull_volume(hull: np.ndarray) -> float:
+    """Return the volume of a convex hull of vertices (V, 3), m^3."""
+    return float(ConvexHull(hull).volume)
+
+
+def _only(furniture: Furniture, cells: np.ndarray) -> Furniture:
+    """Return the furniture with some of its cells (C, 3) and the samples in them."""
+    every = np.concatenate([cells, furniture.sample_cell])
+    low = every.min(axis=0)
+    size = every.max(axis=0) - low + 1
+    numbers = np.ravel_multi_index(tuple((furniture.sample_cell - low).T), tuple(size))
+    inside = np.isin(numbers, np.ravel_multi_index(tuple((cells - low).T), tuple(size)))
+    return dataclasses.replace(
+        furniture,
+        cells=cells,
+        surface=furniture.surface.where(inside),
+        sample_cell=furniture.sample_cell[inside],
+    )
+
+
+def _concavity(furniture: Furniture, cell_m: float, path: np.ndarray, config: ConvexConfig) -> float:
+    distance = float(cKDTree(path).query((furniture.cells[:, :2] + 0.5) * cell_m)[0].min())
+    share = float(np.clip(distance / config.near_m - 1.0, 0.0, 1.0))
+    return config.concavity_near + share * (config.concavity_far - config.concavity_near)

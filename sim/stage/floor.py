@@ -28,6 +28,8 @@ class Floor:
     """Root mean square distance of the floor's triangles from the plane, mm."""
     area_m2: float
     """Area of these triangles, m^2."""
+    faces_up: bool
+    """Whether its triangles face upwards, as they should; else the whole mesh is inside out."""
 
 
 def find_floor(mesh: SceneMesh, min_area_m2: float = 0.3) -> Floor:
@@ -80,6 +82,7 @@ def find_floor(mesh: SceneMesh, min_area_m2: float = 0.3) -> Floor:
         height_m=offset,
         residual_mm=float(1000.0 * np.sqrt(np.average(distance**2, weights=weight))),
         area_m2=float(weight.sum()),
+        faces_up=float((areas[near] * (normals[near] @ normal)).sum()) >= 0.0,
     )
 
 

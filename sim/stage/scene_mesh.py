@@ -46,6 +46,10 @@ class SceneMesh:
         """Return the mesh moved by a 4x4 transform."""
         return SceneMesh(self.vertices @ transform[:3, :3].T + transform[:3, 3], self.faces, self.colors)
 
+    def facing_up(self, faces_up: bool) -> SceneMesh:
+        """Return the mesh as it is, or with every triangle turned over where its floor faces down."""
+        return self if faces_up else SceneMesh(self.vertices, self.faces[:, ::-1].copy(), self.colors)
+
 
 def load_scene(path: Path) -> SceneMesh:
     """Read a triangle mesh file (ply, obj, stl).

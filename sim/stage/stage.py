@@ -16,6 +16,8 @@ from bodydouble.errors import InputError
 from bodydouble.motion import RobotMotion
 from sim.robots import RobotSpec, robot_spec
 from sim.robots.spec import compile_spec, drop_visuals, load_mjspec
+from sim.stage.figures import report_lines
+from sim.stage.limits import check_files, check_model, check_spec
 
 MODEL_FILE = "stage.xml"
 """The MJCF model: robot, floor and furniture."""
@@ -51,11 +53,11 @@ class Stage:
     """Contents of stage.json."""
 
     def __str__(self) -> str:
-        """One line: where it is and what it holds."""
-        boxes = int(self.figures.get("furniture_boxes", 0))
+        """Where it is, what it holds, and what it kept of its scene."""
         seconds = ", ".join(f"{motion.duration_s:.1f} s" for motion in self.motions[:3])
         more = f" and {len(self.motions) - 3} more" if len(self.motions) > 3 else ""
-        return f"{self.path}: {self.robot.name}, {boxes} furniture boxes, reference {seconds}{more}"
+        first = f"{self.path}: {self.robot.name}, reference {seconds}{more}"
+        return "\n  ".join([first, *report_lines(self.figures)])
 
     @property
     def figures(self) -> dict[str, float]:
@@ -78,11 +80,19 @@ class Stage:
         return stage_hash(self.manifest["files"])
 
     def compile(self, *, visuals: bool = True) -> mujoco.MjModel:
-        """Return the compiled model; without visuals it compiles and copies faster, and moves the same."""
+        """Return the compiled model; without visuals it compiles and copies faster, and moves the same.
+
+        Raises:
+            InputError: The model is larger than the limits, does not compile, or lacks an actuator of the robot.
+        """
         spec = load_mjspec(self.model_path)
+        check_spec(spec, str(self.model_path))
         if not visuals:
             drop_visuals(spec)
-        return compile_spec(spec, str(self.model_path))
+        model = compile_spec(spec, str(self.model_path))
+        check_model(model, str(self.model_path))
+        _check_actuators(model, self)
+        return model
 
     @classmethod
     def load(cls, path: Path | str, robot: str | None = None) -> Stage:
@@ -93,11 +103,15 @@ class Stage:
             robot: Name of the robot that the caller needs; None takes any.
 
         Raises:
-            InputError: The folder is no stage, is for another robot, or was changed since it was written.
+            InputError: The folder is no stage, is larger than the limits, is for another robot, or was changed since it
+                was written.
         """
         path = Path(path)
+        if path.is_file():
+            raise InputError(f"{path}: is a file, expected a stage's folder; make one with `bodydouble stage`")
         if not path.is_dir():
             raise InputError(f"{path}: no such stage folder; make one with `bodydouble stage`")
+        check_files(path, MODEL_FILE)
         manifest = read_json(path / MANIFEST_FILE)
         _check_manifest(path, manifest)
         name = manifest["robot"]["name"]
@@ -132,6 +146,18 @@ def _check_manifest(path: Path, manifest: Any) -> None:
     inside = all(not Path(name).is_absolute() and ".." not in Path(name).parts for name in names)
     if not robot_keys <= set(manifest["robot"]) or not manifest["motions"] or not inside:
         raise InputError(f"{path / MANIFEST_FILE}: is damaged; build the stage again")
+
+
+def _check_actuators(model: mujoco.MjModel, stage: Stage) -> None:
+    """Raise InputError where the model's first actuators are not those of the robot's joints."""
+    names = stage.robot.joint_names
+    have = tuple(model.actuator(i).name for i in range(min(model.nu, len(names))))
+    if have != names:
+        lacking = next((name for name in names if name not in have), names[0])
+        raise InputError(
+            f"{stage.model_path}: has {model.nu} actuators, expected one per joint of {stage.robot.name}, in order "
+            f"(the first that is missing or misplaced: {lacking}); build the stage again"
+        )
 
 
 def check_motion(what: str, motion: RobotMotion, robot: RobotSpec, control_hz: float) -> None:

@@ -15,6 +15,7 @@ from bodydouble.errors import InputError
 from bodydouble.motion import RobotMotion
 from sim.robots import RobotSpec
 from sim.robots.spec import compile_spec, load_mjspec
+from sim.stage.limits import check_files, check_model, check_spec
 from sim.stage.stage import (
     ASSETS_FOLDER,
     CONTROL_HZ,
@@ -77,7 +78,8 @@ def write_stage(
         extra: Further entries of the manifest.
 
     Raises:
-        InputError: A motion is for another robot or rate, a mesh is missing, or the model does not compile.
+        InputError: A motion is for another robot or rate, a mesh is missing, the model does not compile, or the stage
+            is larger than the limits.
     """
     if not motions:
         raise InputError(f"stage {out}: has no reference motion; give at least one")
@@ -89,7 +91,10 @@ def write_stage(
             mesh.export(folder / ASSETS_FOLDER / name, file_type="stl")
         _copy_meshes(spec, robot, set(meshes or {}), folder)
         (folder / MODEL_FILE).write_text(spec.to_xml())
-        compile_spec(load_mjspec(folder / MODEL_FILE), MODEL_FILE)
+        check_files(folder, MODEL_FILE)
+        written = load_mjspec(folder / MODEL_FILE)
+        check_spec(written, MODEL_FILE)
+        check_model(compile_spec(written, MODEL_FILE), MODEL_FILE)
         names = [REFERENCE_FILE]
         motions[0].save(folder / REFERENCE_FILE)
         if len(motions) > 1:

@@ -196,7 +196,10 @@ end_header
 def test_convex_furniture_follows_the_shape_and_stands_in_the_model(reconstruction: Path, tmp_path: Path) -> None:
     """Plain MuJoCo opens the model; a ray under the table passes, one onto its top is stopped there."""
     stage = build_stage(reconstruction, tmp_path / "stage", StageConfig(collision="convex"))
-    assert stage.figures["convex_pieces"] >= 3 and stage.figures["collision_volume_error"] < 1.0
+    assert stage.figures["convex_pieces"] >= 1 and stage.figures["furniture_boxes"] >= 2, (
+        "the cube is a step, the wall large"
+    )
+    assert stage.figures["collision_volume_error"] < 1.0 and stage.figures["step_error_mm"] < 15.0
     model = mujoco.MjModel.from_xml_path(str(stage.model_path))
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
