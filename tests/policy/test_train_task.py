@@ -19,6 +19,10 @@ from policy.rl.ppo import PPOConfig
 from policy.train_task import TaskTrainConfig, TrainedTask, default_config, train_task
 from policy.training_run import unfinished
 from robot.policy_file import PolicyFile
+from robot.runtime import PolicyRuntime
+from sim.backend.cpu_batch import CpuBatch
+from sim.env.controlled_robot import JointIndex
+from sim.env.task_env import TaskEnv
 from sim.env.task_gate import TaskGateConfig, verify_task
 from sim.tasks.reach.config import ReachConfig, arm_randomisation
 from sim.tasks.velocity.config import VelocityConfig
@@ -154,3 +158,24 @@ def test_reaching_is_learned_from_nothing(tmp_path: Path) -> None:
     assert figures["trained_last_distance_m"] < 0.4 * figures["start_last_distance_m"]
     assert figures["trained_total_reward"] > 3.0 * figures["start_total_reward"]
     assert np.isfinite(list(figures.values())).all()
+
+
+def test_the_robots_runtime_sees_and_does_what_the_environment_does(exported: Path, trained: TrainedTask) -> None:
+    """One observation builder and one action law: bit for bit the same in training and on the robot."""
+    task = trained_task(trained.path)
+    plain = dataclasses.replace(task, config=dataclasses.replace(task.config, randomise=False))  # type: ignore[type-var, attr-defined]
+    env = TaskEnv(CpuBatch(task.model, 1, 3, 1), plain)
+    obs = env.reset()["policy"]
+    file = PolicyFile(exported)
+    runtime = PolicyRuntime(file, None)
+    index = JointIndex(env.backend, task.robot)
+    for step in range(5):
+        qpos, qvel = env.backend.get_state()
+        t_ns = round(1e9 * step / task.control_hz)
+        runtime.on_joint_state(t_ns, task.robot.joint_names, qpos[0, index.qpos], qvel[0, index.qvel])
+        runtime.on_imu(t_ns, np.array([1.0, 0, 0, 0]), np.zeros(3))
+        runtime.ask(f"command: {[float(value) for value in obs[0, -len(task.command.names) :]]}")
+        result = runtime.tick(t_ns)
+        assert result.obs is not None and result.action is not None
+        np.testing.assert_array_equal(result.obs, obs[0])
+        obs = env.step(result.action[None]).obs["policy"]
