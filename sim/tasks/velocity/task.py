@@ -29,8 +29,8 @@ COMMAND_NAMES = ("velocity_forward", "velocity_left", "yaw_rate")
 """What the robot is told: m/s, m/s and rad/s, in its heading's frame."""
 _STEPPING = re.compile(r".*_(hip_pitch|knee|ankle_pitch|thigh|calf)_joint")
 """Joints that a step needs; the others are drawn to the default pose."""
-_FALLEN_ERROR = 0.35
-"""Mean velocity error below which an episode without a fall counts as a success, m/s."""
+_NEAR_M_S, _NEAR_RAD_S = 0.25, 0.5
+"""Mean errors of velocity and yaw rate below which an episode without a fall counts as a success."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,9 @@ class VelocityTask:
         return BoundVelocityTask(self, backend)
 
     def succeeded(self, failed: np.ndarray, mean: dict[str, np.ndarray], last: dict[str, np.ndarray]) -> np.ndarray:
-        """Return which episodes (N,) had no fall and kept near the commanded velocity."""
+        """Return which episodes (N,) had no fall and kept near the commanded velocity and yaw rate."""
         del last
-        return ~failed & (mean["velocity_error"] < _FALLEN_ERROR)
+        return ~failed & (mean["velocity_error"] < _NEAR_M_S) & (mean["turn_error"] < _NEAR_RAD_S)
 
 
 class BoundVelocityTask:
