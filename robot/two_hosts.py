@@ -25,7 +25,9 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from bodydouble.artifacts import read_json
 from bodydouble.errors import BodydoubleError
 
 ADDRESSES = ("10.77.0.1/24", "10.77.0.2/24")
@@ -112,6 +114,38 @@ def two_hosts(delay_s: float = 0.0, loss: float = 0.0, seed: int = 0) -> Iterato
             rest, _ = process.communicate(timeout=20)
             if rest.strip():
                 hosts.frames.update(json.loads(rest))
+
+
+def run_on_two_hosts(
+    policy: Path, stage: Path, out: Path, delay_s: float = 0.0, loss: float = 0.0, seed: int = 0
+) -> dict[str, float]:
+    """Run a policy on one host against the simulated robot on the other, to the reference's end; return its figures.
+
+    Args:
+        policy: The ONNX file.
+        stage: Folder of the stage.
+        out: Folder to write the run into.
+        delay_s: Delay of each frame, in either direction, s.
+        loss: Share of the frames that are lost.
+        seed: Seed of the losses.
+
+    Returns:
+        The run's figures, and the link's frames_forwarded and frames_lost.
+
+    Raises:
+        NamespaceError: Namespaces cannot be made, or the run did not end well; the message holds its last line.
+    """
+    with two_hosts(delay_s, loss, seed) as hosts:
+        argv = [
+            *hosts.on_policy_host, sys.executable, "-m", "bodydouble.cli", "run", "--policy", str(policy),
+            "--stage", str(stage), "--out", str(out), "--config.no-orchestrator", "--config.stand-s", "0.5",
+            "--config.end-s", "0.2", "--config.robot-host", hosts.robot_host,
+        ]  # fmt: skip
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NamespaceError(f"the run on two hosts failed: {' '.join(done.stderr.split())[-300:]}")
+    figures: dict[str, float] = read_json(out / "run.json")["figures"]
+    return figures | {f"frames_{name}": float(count) for name, count in hosts.frames.items()}
 
 
 def _ip(*arguments: str) -> None:

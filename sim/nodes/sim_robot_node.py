@@ -68,6 +68,8 @@ OPTIONS: tuple[tuple[str, Any, str], ...] = (
 """Options and ROS parameters: name, default and description."""
 MAX_DELAY_STEPS = 1000
 """Longest delay of a command, physics steps."""
+HISTORY = 1000
+"""Messages of each topic that are kept to be sent again to a recorder on another host that missed some."""
 MAX_CATCH_UP_S = 0.1
 """Lag behind real time that is made up for, s; beyond it simulated time slips, and the lag is counted."""
 
@@ -153,10 +155,10 @@ class SimRobot:
         self._truth: list[tuple[int, np.ndarray, np.ndarray]] = []
         self.released_ns = 0
         self.slipped_s = 0.0
-        self._joint_pub = node.create_publisher(JointState, JOINT_STATES, reliable(5))
-        self._imu_pub = node.create_publisher(Imu, IMU, reliable(5))
-        self._odom_pub = node.create_publisher(Odometry, ODOM, reliable(5))
-        self._feet_pub = node.create_publisher(UInt8MultiArray, FEET, reliable(5)) if foot_bodies else None
+        self._joint_pub = node.create_publisher(JointState, JOINT_STATES, reliable(HISTORY))
+        self._imu_pub = node.create_publisher(Imu, IMU, reliable(HISTORY))
+        self._odom_pub = node.create_publisher(Odometry, ODOM, reliable(HISTORY))
+        self._feet_pub = node.create_publisher(UInt8MultiArray, FEET, reliable(HISTORY)) if foot_bodies else None
         self._clock_pub = node.create_publisher(Clock, CLOCK, reliable(1))
         self._tf: Any = _transform_publisher(node)
         node.create_subscription(Float64MultiArray, COMMANDS, self._on_command, latest(1))
