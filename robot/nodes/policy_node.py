@@ -93,9 +93,7 @@ class PolicyNode(LifecycleNode):
         super().__init__(name)
         parameter(self, "policy", policy, "the policy (.onnx)")
         parameter(self, "reference", reference, "the stage's reference.npz; unused by policies that follow none")
-        parameter(
-            self, "trusted_signers", "", "folder of public keys; set, only what they signed is taken"
-        )
+        parameter(self, "trusted_signers", "", "folder of public keys; set, only what they signed is taken")
         parameter(self, "receiver", RECEIVERS[0], f"who takes the commands: {' or '.join(RECEIVERS)}")
         parameter(self, "hold_at_start", False, "hold the present pose when activated, until `resume` is called")
         parameter(self, "autostart", False, "configure and activate at once, without a lifecycle manager")
@@ -103,7 +101,8 @@ class PolicyNode(LifecycleNode):
         parameter(self, "realtime_priority", 0, "SCHED_FIFO priority of the control thread; 0 leaves it as it is")
         for field in dataclasses.fields(SafetyConfig):
             parameter(self, f"safety.{field.name}", field.default, "bound of the safety layer, see robot.safety")
-        self.failure = ""
+        self.failure, self.crashed = "", False
+        self.on_crash: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._quit = threading.Event()
         self._thread: threading.Thread | None = None
@@ -125,6 +124,7 @@ class PolicyNode(LifecycleNode):
             self.failure = str(error)
             self.get_logger().error(f"not configured: {error}")
             return _FAILED
+        self.failure = ""
         self._statistics = TickStatistics()
         self._connect(self._runtime)
         return _OK
@@ -143,7 +143,7 @@ class PolicyNode(LifecycleNode):
             self._heartbeat_ns = time.time_ns()
             if not self._ticking:
                 self._ticking = True
-                self._thread = threading.Thread(target=self._control, name="policy-control", daemon=True)
+                self._thread = threading.Thread(target=self._guarded, name="policy-control", daemon=True)
                 self._thread.start()
         return _OK
 
@@ -239,6 +239,15 @@ class PolicyNode(LifecycleNode):
         self._made.append((self.destroy_subscription, self.create_subscription(kind, topic, callback, qos)))
 
     # The control thread.
+
+    def _guarded(self) -> None:
+        try:
+            self._control()
+        except Exception as error:  # a fault of the program: a node that seems to run but does not tick is worse
+            self.failure = f"the control thread ended: {type(error).__name__}: {error}"
+            self._active, self._ticking, self.crashed = False, False, True
+            self.get_logger().fatal(self.failure)
+            self.on_crash()
 
     def _control(self) -> None:
         """Tick at the contract's rate until let go; a late tick is counted, never made up for."""
@@ -398,8 +407,12 @@ def main(arguments: list[str] | None = None) -> int:
         if node.get_parameter("autostart").value and not start(node):
             print(f"error: {node.failure}", file=sys.stderr)
             return 2
+        node.on_crash = running.stop.set
         running.stop.wait()
         node.stop()
+        if node.crashed:
+            print(f"error: {node.failure}", file=sys.stderr)
+            return 1
     return 0
 
 
