@@ -115,10 +115,10 @@ def running_node(
     """
     rclpy.init(args=sys.argv if arguments is None else arguments, signal_handler_options=SignalHandlerOptions.NO)
     stop = threading.Event()
-    before = {}
     if threading.current_thread() is threading.main_thread():
+        # They stay when the block ends: a second Ctrl-C must not cut what a process still has to write.
         for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, lambda *_: stop.set())
+            signal.signal(number, lambda *_: stop.set())
     node = (make or rclpy.create_node)(name)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
@@ -136,5 +136,3 @@ def running_node(
         thread.join(timeout=5.0)
         node.destroy_node()
         rclpy.try_shutdown()  # pyright: ignore[reportPrivateImportUsage]
-        for number, handler in before.items():
-            signal.signal(number, handler)
