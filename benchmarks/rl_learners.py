@@ -1,0 +1,248 @@
+"""One PPO training on a Gymnasium task by each library: same network, same batches, same bound on time.
+
+    python -m benchmarks.rl_learners ours HalfCheetah-v5 --seconds 60 --seed 0 --out run.json
+
+A process of its own per training, so that none inherits another's threads or allocations. Wall-clock counts from the
+first environment step; environments and networks are built before. `benchmarks.rl` runs them all and compares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from bodydouble.artifacts import write_json
+from policy.nets.actor_critic import NetConfig
+from policy.optim.registry import AdamConfig
+from policy.rl.gym_task import GymTask
+from policy.rl.ppo import PPO, PPOConfig
+from policy.rl.reward_scale import RewardScale
+from policy.rl.runner import Progress, Runner, make_net
+from sim.env.ant_env import AntVectorEnv
+from sim.env.half_cheetah_env import HalfCheetahVectorEnv
+from sim.env.humanoid_env import HumanoidVectorEnv
+
+TASKS = {"HalfCheetah-v5": HalfCheetahVectorEnv, "Ant-v5": AntVectorEnv, "Humanoid-v5": HumanoidVectorEnv}
+ENVS, STEPS, EPOCHS, MINIBATCHES = 32, 64, 5, 8
+LAYERS = (256, 128)
+LR, GAMMA, LAM, CLIP, GRAD_NORM, STD = 3e-4, 0.99, 0.95, 0.2, 1.0, 0.6
+WINDOW = 32
+"""Finished episodes whose mean return counts."""
+
+
+class TimeIsOverError(Exception):
+    """The time is over."""
+
+
+class Clock:
+    """Counts environment steps and the returns of finished episodes, and ends a training when its time is over."""
+
+    def __init__(self, seconds: float) -> None:
+        self.limit = seconds
+        self.begun: float | None = None
+        self.env_steps = 0
+        self.finished: deque[float] = deque(maxlen=WINDOW)
+        self.running = np.zeros(ENVS)
+        self.curve: list[tuple[float, int, float]] = []
+
+    def step(self, reward: np.ndarray, done: np.ndarray) -> None:
+        """Take unscaled rewards (N,) and ends (N,) of one step; raise TimeIsOverError at the end."""
+        if self.begun is None:
+            self.begun = time.monotonic()
+        self.env_steps += len(reward)
+        self.running += reward
+        elapsed = time.monotonic() - self.begun
+        if done.any():
+            self.finished.extend(self.running[done].tolist())
+            self.running[done] = 0.0
+            if len(self.finished) == WINDOW:
+                self.curve.append((elapsed, self.env_steps, float(np.mean(self.finished))))
+        if elapsed > self.limit:
+            raise TimeIsOverError
+
+    def result(self) -> dict[str, Any]:
+        """Return what was measured: the curve of seconds, environment steps and mean return."""
+        return {
+            "seconds": self.limit,
+            "env_steps": self.env_steps,
+            "env_steps_per_s": self.env_steps / self.limit,
+            "curve": [[round(s, 3), n, round(r, 3)] for s, n, r in self.curve],
+        }
+
+
+class Timed(gymnasium.vector.VectorWrapper):
+    """A vector environment that tells a clock of every step."""
+
+    def __init__(self, env: gymnasium.vector.VectorEnv, clock: Clock) -> None:
+        super().__init__(env)
+        self.clock = clock
+
+    def step(self, actions: np.ndarray) -> Any:
+        out = self.env.step(actions)
+        self.clock.step(np.asarray(out[1]), np.asarray(out[2] | out[3]))
+        return out
+
+
+def peers_env(task: str) -> SyncVectorEnv:
+    """Return Gymnasium's own vector environment."""
+    return SyncVectorEnv([lambda: gymnasium.make(task)] * ENVS, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+def train_ours(task: str, seed: int, clock: Clock) -> None:
+    """Train with this project, on its batched simulation."""
+    gym_task = GymTask(Timed(TASKS[task](ENVS, threads=torch.get_num_threads()), clock), seed, GAMMA)
+    config = PPOConfig(
+        steps=STEPS,
+        epochs=EPOCHS,
+        minibatches=MINIBATCHES,
+        gamma=GAMMA,
+        lam=LAM,
+        entropy_weight=0.0,
+        max_grad_norm=GRAD_NORM,
+        target_kl=0.0,
+        optimizer=AdamConfig(lr=LR),
+    )
+    net = make_net(gym_task.reset(), gym_task.action_size, NetConfig(LAYERS, LAYERS, STD), torch.device("cpu"))
+    runner = Runner(gym_task, PPO(net, config), torch.device("cpu"))
+
+    def go_on(progress: Progress) -> bool:
+        del progress
+        return False
+
+    runner.train(go_on, lambda progress: None)
+
+
+def train_sb3(task: str, seed: int, clock: Clock) -> None:
+    """Train with Stable-Baselines3's PPO, DummyVecEnv and VecNormalize."""
+    import stable_baselines3
+    from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecNormalize
+
+    class TimedVecEnv(VecEnvWrapper):
+        def reset(self) -> Any:
+            return self.venv.reset()
+
+        def step_wait(self) -> Any:
+            out = self.venv.step_wait()
+            clock.step(np.asarray(out[1], float), np.asarray(out[2], bool))
+            return out
+
+    env = VecNormalize(TimedVecEnv(DummyVecEnv([lambda: gymnasium.make(task)] * ENVS)), gamma=GAMMA)
+    model = stable_baselines3.PPO(
+        "MlpPolicy",
+        env,
+        n_steps=STEPS,
+        batch_size=ENVS * STEPS // MINIBATCHES,
+        n_epochs=EPOCHS,
+        gamma=GAMMA,
+        gae_lambda=LAM,
+        clip_range=CLIP,
+        learning_rate=LR,
+        max_grad_norm=GRAD_NORM,
+        vf_coef=1.0,
+        seed=seed,
+        device="cpu",
+        policy_kwargs={
+            "net_arch": {"pi": list(LAYERS), "vf": list(LAYERS)},
+            "activation_fn": torch.nn.ELU,
+            "log_std_init": float(np.log(STD)),
+        },
+    )
+    model.learn(total_timesteps=10**12)
+
+
+def train_rsl_rl(task: str, seed: int, clock: Clock, *, on_ours: bool = False) -> None:
+    """Train with rsl_rl's PPO on Gymnasium's vector environment, or on this project's simulation."""
+    from rsl_rl.env import VecEnv
+    from rsl_rl.runners import OnPolicyRunner
+    from tensordict import TensorDict
+
+    inner = TASKS[task](ENVS, threads=torch.get_num_threads()) if on_ours else peers_env(task)
+    gym_env = Timed(inner, clock)
+
+    class Env(VecEnv):
+        num_envs, max_episode_length, device, cfg = ENVS, 1000, "cpu", {}
+        num_actions = gym_env.single_action_space.shape[0]  # type: ignore[index]
+
+        def __init__(self) -> None:
+            self.episode_length_buf = torch.zeros(ENVS, dtype=torch.long)
+            self.scale = RewardScale(ENVS, GAMMA)
+            self.low, self.high = gym_env.single_action_space.low, gym_env.single_action_space.high  # type: ignore[attr-defined]
+            self.obs, _ = gym_env.reset(seed=seed)
+
+        def get_observations(self) -> TensorDict:
+            return TensorDict({"obs": torch.as_tensor(np.asarray(self.obs, np.float32))}, batch_size=[ENVS])
+
+        def step(self, actions: torch.Tensor) -> Any:
+            taken = np.clip(actions.numpy(), self.low, self.high)
+            self.obs, reward, terminated, truncated, _ = gym_env.step(taken)
+            done = terminated | truncated
+            scaled = torch.as_tensor(self.scale(np.asarray(reward), done))
+            extras = {"time_outs": torch.as_tensor(truncated)}
+            return self.get_observations(), scaled, torch.as_tensor(done), extras
+
+    model = {"class_name": "MLPModel", "hidden_dims": list(LAYERS), "activation": "elu", "obs_normalization": True}
+    spread = {"class_name": "GaussianDistribution", "init_std": STD, "std_type": "log"}
+    config = {
+        "num_steps_per_env": STEPS,
+        "save_interval": 10**9,
+        "check_for_nan": False,
+        "obs_groups": {"actor": ["obs"], "critic": ["obs"]},
+        "actor": {**model, "distribution_cfg": spread},
+        "critic": dict(model),
+        "algorithm": {
+            "class_name": "PPO",
+            "num_learning_epochs": EPOCHS,
+            "num_mini_batches": MINIBATCHES,
+            "clip_param": CLIP,
+            "gamma": GAMMA,
+            "lam": LAM,
+            "value_loss_coef": 1.0,
+            "use_clipped_value_loss": False,
+            "entropy_coef": 0.0,
+            "learning_rate": LR,
+            "max_grad_norm": GRAD_NORM,
+            "schedule": "fixed",
+        },
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        OnPolicyRunner(Env(), config, log_dir=None, device="cpu").learn(10**9)
+
+
+LEARNERS = {
+    "ours": train_ours,
+    "sb3": train_sb3,
+    "rsl_rl": train_rsl_rl,
+    "rsl_rl_on_ours": lambda task, seed, clock: train_rsl_rl(task, seed, clock, on_ours=True),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("learner", choices=LEARNERS)
+    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("--seconds", type=float, default=60.0, help="wall-clock of the training")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    torch.manual_seed(options.seed)
+    torch.set_num_threads(options.threads)
+    clock = Clock(options.seconds)
+    with contextlib.suppress(TimeIsOverError):
+        LEARNERS[options.learner](options.task, options.seed, clock)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(options.out, clock.result())
+
+
+if __name__ == "__main__":
+    main()
