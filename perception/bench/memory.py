@@ -30,7 +30,7 @@ def measure_memory(work: Path, seconds: float = SECONDS, *, again: bool = False)
         again: Reconstruct again where that is finished; recordings are kept.
 
     Returns:
-        Figures: peak_rss_gb, and of how many frames and seconds; time steps per second.
+        Figures: peak_rss_gb, and of how many frames and seconds.
 
     Raises:
         InputError: The reconstruction failed.
@@ -52,7 +52,6 @@ def measure_memory(work: Path, seconds: float = SECONDS, *, again: bool = False)
         "peak_rss_gb": figures["peak_rss_gb"],
         "memory_frames": float(frames),
         "memory_clip_s": seconds,
-        "memory_reconstruct_fps": figures["frames_per_s"],
     }
 
 
