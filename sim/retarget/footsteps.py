@@ -27,6 +27,8 @@ class FootPlan:
     """Pitch (T, 2), rad, positive with the toes down."""
     contact: np.ndarray
     """Whether a foot stands (T, 2), bool."""
+    quat: np.ndarray | None = None
+    """Orientations of the feet against flat ones that point ahead (T, 2, 4), wxyz; None makes them of yaw and pitch."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,8 @@ def plan_feet(
     """Return the plan of both feet.
 
     Args:
-        holds: Footholds of the left and the right foot; the first starts at frame 0, the last ends at frame T.
+        holds: Footholds of the left and the right foot; before the first and after the last one a foot follows its
+            own path, moved to meet the foothold.
         path: Where the feet would be (T, 2, 3), heights over their standing height, m.
         yaw: Where they would point (T, 2), rad, without jumps.
         pitch: How far their toes would be down (T, 2), rad.
@@ -164,6 +167,16 @@ def plan_feet(
     position, heading, tilt = np.zeros((frames, 2, 3)), np.zeros((frames, 2)), np.zeros((frames, 2))
     contact = np.zeros((frames, 2), dtype=bool)
     for foot, foot_holds in enumerate(holds):
+        position[:, foot], heading[:, foot], tilt[:, foot] = path[:, foot], yaw[:, foot], pitch[:, foot]
+        position[:, foot, 2] = np.maximum(position[:, foot, 2], 0.0)
+        if foot_holds:
+            for hold, before in ((foot_holds[0], True), (foot_holds[-1], False)):
+                outside, edge = (
+                    (slice(0, hold.start), hold.start) if before else (slice(hold.end, frames), hold.end - 1)
+                )
+                shift = np.array([hold.x, hold.y]) - path[edge, foot, :2]
+                position[outside, foot, :2] += shift
+                heading[outside, foot] += hold.yaw - yaw[edge, foot]
         for hold in foot_holds:
             position[hold.start : hold.end, foot] = (hold.x, hold.y, hold.z)
             heading[hold.start : hold.end, foot] = hold.yaw

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bodydouble.frames import quat_from_axis_angle, quat_mul, quat_rotate_inv
+from bodydouble.frames import quat_from_axis_angle, quat_mul, quat_rotate, quat_rotate_inv
 from bodydouble.motion import RobotMotion
 from sim.retarget.footsteps import FootPlan
 from sim.retarget.kinematics import BodyPoint, RobotKinematics
@@ -21,7 +21,8 @@ _HAND_POSITION = 20.0
 _POSTURE = 0.03
 _ARM_POSTURE = 0.2
 # A robot's own motion: its joints are what is wanted, the base gives way where feet must stay.
-_OWN_POSTURE, _OWN_BASE_POSITION, _OWN_BASE_ROTATION = 1.0, 1.0, 1.0
+_OWN_POSTURE, _OWN_BASE_POSITION, _OWN_BASE_ROTATION = 1.0, 1.0, 3.0
+_SMOOTH_BASE_POSITION = 20.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,13 +121,25 @@ def person_goals(model: RobotKinematics, targets: BodyTargets, feet: FootPlan, c
     )
 
 
-def own_goals(model: RobotKinematics, motion: RobotMotion, feet: FootPlan | None) -> Goals:
-    """Return the goals of a robot that repeats a motion of its own with feet that stay where they stand."""
+def own_goals(
+    model: RobotKinematics, motion: RobotMotion, feet: FootPlan | None, base_path: np.ndarray | None = None
+) -> Goals:
+    """Return the goals of a robot that repeats a motion of its own with feet that stay where they stand.
+
+    Args:
+        model: The robot's kinematics.
+        motion: The motion.
+        feet: Foot plan at its T frames; None leaves the feet free.
+        base_path: Base positions (T, 3) to hold to, m; None takes the motion's own, loosely.
+    """
     frames = motion.num_frames
     base = model.point(model.robot.base_body)
     points, turns = [], []
     if model.robot.floating_base:
-        points.append(_point(base, motion.root_pos, _OWN_BASE_POSITION))
+        if base_path is None:
+            points.append(_point(base, motion.root_pos, _OWN_BASE_POSITION))
+        else:
+            points.append(_point(base, base_path, _SMOOTH_BASE_POSITION))
         turns.append(TurnGoal(base.body, motion.root_quat, np.full(frames, _OWN_BASE_ROTATION)))
     if feet is not None:
         foot_points, foot_turns = _foot_goals(model, feet, None)
@@ -151,9 +164,11 @@ def _foot_goals(
     points, turns = [], []
     for i, body in enumerate(model.foot_ids):
         factor = follow.weight(f"{SIDES[i]}_ankle") if follow else 1.0
-        point = BodyPoint(int(body), np.zeros(3), np.array([1.0, 0.0, 0.0, 0.0]))
-        points.append(_point(point, positions[:, i], factor * _FOOT_POSITION))
-        # A foot that is fixed to its shin turns with the leg; its place is what counts.
+        # A foot that is fixed to its shin turns with the leg: where its sole is counts, not the body's origin.
+        offset = np.zeros(3) if model.foot_turns[i] else model.sole_centre(i)
+        point = BodyPoint(int(body), offset, np.array([1.0, 0.0, 0.0, 0.0]))
+        target = positions[:, i] + quat_rotate(quats[:, i], np.broadcast_to(offset, positions[:, i].shape))
+        points.append(_point(point, target, factor * _FOOT_POSITION))
         rotation = _FOOT_ROTATION if model.foot_turns[i] else 0.0
         turns.append(TurnGoal(int(body), quats[:, i], np.full(len(quats), factor * rotation)))
     return points, turns
@@ -162,8 +177,11 @@ def _foot_goals(
 def foot_poses(model: RobotKinematics, feet: FootPlan) -> tuple[np.ndarray, np.ndarray]:
     """Return orientations (T, 2, 4), wxyz, and positions (T, 2, 3), m, of the foot bodies of a plan."""
     shape = (*feet.yaw.shape, 3)
-    turn = quat_from_axis_angle(np.broadcast_to([0.0, 0.0, 1.0], shape), feet.yaw)
-    quats = quat_mul(turn, quat_from_axis_angle(np.broadcast_to([0.0, 1.0, 0.0], shape), feet.pitch))
+    if feet.quat is None:
+        turn = quat_from_axis_angle(np.broadcast_to([0.0, 0.0, 1.0], shape), feet.yaw)
+        quats = quat_mul(turn, quat_from_axis_angle(np.broadcast_to([0.0, 1.0, 0.0], shape), feet.pitch))
+    else:
+        quats = feet.quat
     quats = quat_mul(quats, model.flat_quats)
     positions = feet.position.copy()
     positions[..., 2] -= model.sole_heights(np.zeros(shape), quats)

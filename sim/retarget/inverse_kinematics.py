@@ -27,6 +27,7 @@ _DETECTION_M = 0.04
 _COLLISION_GAIN = 0.5
 _RECOVERY = 0.3
 _SOFT = 8
+_SOFTNESS = 1e-8
 _FREE = 1e30
 _FIRST_STEPS, _FIRST_STEP_S = 60, 0.05
 _FLOOR_BIT = 1 << 10
@@ -58,7 +59,7 @@ class SequenceSolver:
         """Return which geoms (G,) may touch the scene: feet and hands."""
         follow = self._kinematics.robot.follow
         bodies = list(self._kinematics.foot_ids)
-        if follow is not None and follow.arms:
+        if follow is not None and follow.tool is None and follow.arms:
             bodies += [self._kinematics.point(follow.parts[f"{side}_wrist"]).body for side in SIDES]
         return np.isin(self._model.geom_bodyid, bodies) | self._static
 
@@ -119,6 +120,7 @@ class SequenceSolver:
             np.concatenate([upper, np.full(len(rows), _FREE)]),
             np.concatenate([lower, least]),
             sense,
+            rho_soft=_SOFTNESS,
         )
         if status <= 0:
             raise InputError(f"retargeting: frame {t} has no pose within the joint limits; check the motion")

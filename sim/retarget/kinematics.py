@@ -154,6 +154,10 @@ class RobotKinematics:
         points, radii = self._soles[foot]
         return quat_rotate(self.flat_quats[foot], points) - radii[:, None] * [0.0, 0.0, 1.0]
 
+    def sole_centre(self, foot: int) -> np.ndarray:
+        """Return the middle (3,) of the spheres that make a foot's lower side, in the foot's frame, m."""
+        return self._soles[foot][0].mean(axis=0)
+
     def qpos(self, root_pos: np.ndarray, root_quat: np.ndarray, joint_pos: np.ndarray) -> np.ndarray:
         """Return generalised positions (T, nq) of base poses (T, 3), (T, 4) and joint positions (T, J)."""
         qpos = np.tile(self.home_qpos, (len(joint_pos), 1))

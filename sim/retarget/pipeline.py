@@ -10,11 +10,13 @@ from typing import Literal
 from bodydouble.artifacts import write_json
 from bodydouble.motion import RobotMotion
 from sim.retarget.config import RetargetConfig
-from sim.retarget.metrics import motion_metrics
+from sim.retarget.hand import retarget_hand
+from sim.retarget.own_motion import refine
 from sim.retarget.retarget import retarget_clip
+from sim.retarget.scene import Scene, add_solids
 from sim.retarget.sources import MotionSource, SourceConfig, load_source
 from sim.robots import RobotSpec, robot_spec
-from sim.stage.stage import PHYSICS_DT, REFERENCE_FILE, Stage
+from sim.stage.stage import PHYSICS_DT, REFERENCE_FILE
 from sim.stage.write import add_floor, write_stage
 
 METRICS_FILE = "metrics.json"
@@ -29,8 +31,9 @@ class PipelineConfig:
     """What the file does not say of itself."""
     retarget: RetargetConfig = field(default_factory=RetargetConfig)
     """How the motion becomes the robot's."""
-    stage: Literal["flat", "none"] = "flat"
-    """Whether the folder is a stage to train and verify on, with a flat floor."""
+    stage: Literal["scene", "flat", "none"] = "scene"
+    """What the folder is: a stage with the solids of the motion's own scene (none: a bare floor), a stage with a bare
+    floor, or no stage but the motion alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,31 +71,52 @@ def retarget_file(path: Path, robot: str, out: Path, config: PipelineConfig | No
     config = config or PipelineConfig()
     spec = robot_spec(robot)
     source = load_source(Path(path), spec, config.source, config.retarget.fps)
-    motion, figures = follow(source, spec, config.retarget)
+    result = follow(source, spec, config.retarget)
+    motion, figures = result.motion, result.figures
     out = Path(out)
     if config.stage == "none":
         out.mkdir(parents=True, exist_ok=True)
         motion.save(out / REFERENCE_FILE)
     else:
-        _write_flat(spec, motion, out, config, path, figures)
+        scene = result.scene if config.stage == "scene" else None
+        model = spec.mjspec(PHYSICS_DT)
+        add_floor(model)
+        if scene is not None:
+            add_solids(model, scene)
+        write_stage(model, spec, [motion], out, config=config, inputs={"motion": Path(path)}, figures=figures)
     write_json(out / METRICS_FILE, {"motion": Path(path).name, "robot": spec.name, "figures": figures})
     return RetargetedFile(out, motion, figures)
 
 
-def follow(source: MotionSource, robot: RobotSpec, config: RetargetConfig) -> tuple[RobotMotion, dict[str, float]]:
-    """Return the robot's motion for a source, and its figures."""
+@dataclass(frozen=True, eq=False)
+class Followed:
+    """A robot's motion that follows a source."""
+
+    motion: RobotMotion
+    """The motion."""
+    figures: dict[str, float]
+    """Its figures."""
+    scene: Scene | None = None
+    """The solids of the source's scene, scaled as the motion is."""
+
+
+def follow(source: MotionSource, robot: RobotSpec, config: RetargetConfig) -> Followed:
+    """Return a robot's motion that follows a source.
+
+    A person's motion is retargeted, a robot's own is refined.
+
+    Raises:
+        InputError: The robot cannot follow it.
+    """
+    scene = Scene(tuple(source.solids)) if source.solids else None
     if source.human is None:
         assert source.robot is not None
-        return source.robot, motion_metrics(source.robot, robot)
+        motion, figures = refine(source.robot, robot, config, scene)
+        return Followed(motion, figures, scene)
     if not source.has_contacts:
         config = dataclasses.replace(config, contact_source="kinematic")
-    result = retarget_clip(source.human, robot, config)
-    return result.motion, result.metrics
-
-
-def _write_flat(
-    spec: RobotSpec, motion: RobotMotion, out: Path, config: PipelineConfig, path: Path, figures: dict[str, float]
-) -> Stage:
-    model = spec.mjspec(PHYSICS_DT)
-    add_floor(model)
-    return write_stage(model, spec, [motion], out, config=config, inputs={"motion": Path(path)}, figures=figures)
+    if robot.follow is not None and robot.follow.tool is not None:
+        motion, figures = retarget_hand(source.human, robot, config)
+        return Followed(motion, figures)
+    result = retarget_clip(source.human, robot, config, scene)
+    return Followed(result.motion, result.metrics, result.scene)

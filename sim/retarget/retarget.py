@@ -24,6 +24,9 @@ from sim.retarget.targets import body_targets, proportions
 from sim.retarget.timeline import Timeline, build_timeline
 from sim.robots.spec import RobotSpec
 
+_PALM_M = 0.07
+"""Distance of a wrist from the surface that its hand lies on, m."""
+
 
 @dataclass(frozen=True, eq=False)
 class Retargeted:
@@ -82,6 +85,9 @@ def retarget_clip(
         config = dataclasses.replace(config, path_scale=robot.follow.scale)
     targets, ratio, scale, anchor = body_targets(track, body, config)
     scaled = None if scene is None else scene.scaled(anchor, scale, ratio)
+    if scaled is not None:
+        places = scaled.outside(targets.hand.reshape(-1, 3), _PALM_M).reshape(targets.hand.shape)
+        targets = dataclasses.replace(targets, hand=places)
     line = build_timeline(targets, track.contact, body, config, scaled)
     reachable = reachable_pelvis(line.targets, line.feet, body, config.fps)
     wanted = dataclasses.replace(line.targets, pelvis_pos=reachable)

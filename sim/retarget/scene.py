@@ -55,6 +55,16 @@ class Scene:
             out = np.minimum(out, np.max(points @ planes[:, :3].T + planes[:, 3], axis=1))
         return out
 
+    def outside(self, points: np.ndarray, clearance: float) -> np.ndarray:
+        """Return points (N, 3) moved straight out of the solids until they are this far from them, m."""
+        out = points.copy()
+        for planes in self._planes:  # type: ignore[attr-defined]
+            signed = out @ planes[:, :3].T + planes[:, 3]
+            face = np.argmax(signed, axis=1)
+            missing = np.maximum(clearance - signed[np.arange(len(out)), face], 0.0)
+            out += missing[:, None] * planes[face, :3]
+        return out
+
 
 def add_solids(spec: mujoco.MjSpec, scene: Scene) -> None:
     """Add a scene's solids as static geoms that collide: boxes where they are boxes, else convex meshes."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from bodydouble.errors import InputError
 from bodydouble.frames import quat_conj, quat_from_matrix, quat_mul, quat_rotate, quat_rotate_inv, yaw_angle, yaw_quat
 from sim.retarget.config import RetargetConfig
-from sim.retarget.footsteps import runs
+from sim.retarget.footsteps import min_jerk, runs
 from sim.retarget.human import HumanTrack
 from sim.retarget.kinematics import RobotKinematics, continuous_quats
 from sim.robots.follow import ARM, LEG, SIDES
 
+_HAND_EASE_S = 0.3
 _KNEE_STRAIGHT_RAD = np.deg2rad(25.0)
 _UPRIGHT_RAD = np.deg2rad(25.0)
 _MAX_TOE_OUT_RAD = 0.4
@@ -71,7 +73,7 @@ class BodyTargets:
     hand: np.ndarray
     """Wrists (T, 2, 3), world, m, if they might slide: where hands hold on to the scene."""
     hand_contact: np.ndarray
-    """Whether each hand holds on to the scene (T, 2), 0 or 1."""
+    """Whether each hand holds on to the scene (T, 2): 1 while it does, rising before and falling after."""
 
 
 def proportions(model: RobotKinematics) -> Proportions:
@@ -134,7 +136,7 @@ def body_targets(
     scale = config.path_scale if config.path_scale is not None else ratio
     hips = 0.5 * (joints["left_hip"] + joints["right_hip"])
     upright = _neutral_frames(track)
-    torso = _torso_frames(joints, hips)
+    torso = torso_frames(joints, hips)
     pelvis = _pelvis_frames(joints, hips, torso)
     torso, pelvis = _remove_neutral(torso, upright), _remove_neutral(pelvis, upright)
     heading = yaw_quat(pelvis)
@@ -181,7 +183,7 @@ def body_targets(
             elbow,
             wrist,
             hand,
-            track.hand_contact.astype(np.float64),
+            _eased(track.hand_contact, track.fps),
         ),
         ratio,
         scale,
@@ -189,12 +191,23 @@ def body_targets(
     )
 
 
+def _eased(contact: np.ndarray, fps: float) -> np.ndarray:
+    """Return contacts (T, 2) as shares that rise before each contact and fall after it."""
+    away = np.stack([np.asarray(distance_transform_edt(~column)) for column in contact.T], axis=1) / fps
+    away[:, ~contact.any(axis=0)] = np.inf
+    return 1.0 - min_jerk(away / _HAND_EASE_S)
+
+
 def _held(hand: np.ndarray, contact: np.ndarray) -> np.ndarray:
-    """Return places of hands (T, 2, 3) that stay put while they hold on to something."""
+    """Return places of hands (T, 2, 3) that stay put while they hold on to something, and near it until then."""
     out = hand.copy()
     for i in range(2):
+        held = contact[:, i]
         for start, end in runs(contact[:, i]):
             out[start:end, i] = np.median(hand[start:end, i], axis=0)
+        if held.any():
+            nearest = distance_transform_edt(~held, return_distances=False, return_indices=True)
+            out[:, i] = out[np.asarray(nearest)[0], i]
     return out
 
 
@@ -235,7 +248,8 @@ def _frames(left: np.ndarray, up: np.ndarray) -> np.ndarray:
     return continuous_quats(quat_from_matrix(np.stack([x, y, z], axis=-1)))
 
 
-def _torso_frames(joints: dict[str, np.ndarray], hips: np.ndarray) -> np.ndarray:
+def torso_frames(joints: dict[str, np.ndarray], hips: np.ndarray) -> np.ndarray:
+    """Return the orientations (T, 4) of the torso: z from the hips to the shoulders, y to the left."""
     shoulders = 0.5 * (joints["left_shoulder"] + joints["right_shoulder"])
     return _frames(joints["left_shoulder"] - joints["right_shoulder"], shoulders - hips)
 

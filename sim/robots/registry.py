@@ -9,6 +9,7 @@ from pathlib import Path
 from bodydouble.errors import InputError
 from sim.robots.fetch import PinnedWheel, fetch_wheel
 from sim.robots.i2rt_yam import i2rt_yam
+from sim.robots.mapping_file import SUFFIXES, robot_from_mapping
 from sim.robots.mjcf_robot import robot_from_mjcf
 from sim.robots.spec import RobotSpec
 from sim.robots.unitree_g1 import unitree_g1
@@ -34,7 +35,8 @@ def robot_spec(name: str) -> RobotSpec:
     """Return a robot by its registered name, or from the path of an MJCF file.
 
     Args:
-        name: One of `robot_names()`, or a path that ends in .xml or .mjcf. A registered robot's model is downloaded
+        name: One of `robot_names()`, the path of an MJCF file (.xml, .mjcf), or of a mapping file (.toml, .json) that
+            names an MJCF and which of its parts follow a person. A registered robot's model is downloaded
             on first use.
 
     Raises:
@@ -46,4 +48,8 @@ def robot_spec(name: str) -> RobotSpec:
     path = Path(name)
     if path.suffix in (".xml", ".mjcf"):
         return robot_from_mjcf(path)
-    raise InputError(f"robot {name!r} is unknown; expected {', '.join(_ROBOTS)}, or the path of an MJCF file")
+    if path.suffix in SUFFIXES:
+        return robot_from_mapping(path)
+    raise InputError(
+        f"robot {name!r} is unknown; expected {', '.join(_ROBOTS)}, or the path of an MJCF or mapping file"
+    )

@@ -133,6 +133,7 @@ class RobotSpec:
         self._set_options(spec, physics_dt)
         for actuator in list(spec.actuators):
             spec.delete(actuator)
+        _drop_floor(spec)
         self._add_actuators(spec)
         for attachment in self.attachments:
             mounted = load_mjspec(attachment.mjcf)
@@ -277,6 +278,13 @@ def joint_limits(spec: mujoco.MjSpec, names: tuple[str, ...]) -> tuple[np.ndarra
         ranges.append(joint.range)
     lower, upper = np.array(ranges, dtype=np.float64).T
     return lower.copy(), upper.copy()
+
+
+def _drop_floor(spec: mujoco.MjSpec) -> None:
+    """Remove the floor that a model file brings; a stage has its own."""
+    for geom in list(spec.worldbody.geoms):
+        if geom.type == mujoco.mjtGeom.mjGEOM_PLANE:
+            spec.delete(geom)
 
 
 def drop_visuals(spec: mujoco.MjSpec) -> None:

@@ -108,7 +108,8 @@ def write_stage(
                 "name": robot.name,
                 "joint_names": list(robot.joint_names),
                 "source": robot.source,
-                "from_mjcf": Path(robot.source) == robot.mjcf,
+                # Robots of the registry come from a wheel; others from an MJCF or mapping file.
+                "from_mjcf": Path(robot.source).suffix in (".xml", ".mjcf", ".toml", ".json"),
                 "licence": robot.licence.splitlines()[0],
             },
             "control_hz": CONTROL_HZ,
