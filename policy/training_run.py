@@ -68,6 +68,9 @@ def run_updates(
         TrainingError: The losses diverged, or a checkpoint could not be written.
         PhysicsError: The simulation diverged.
     """
+    if runner.update >= updates:
+        # It was interrupted after its last update.
+        return rl.Progress(runner.update, runner.env_steps, runner.seconds, {})
     columns = (
         TextColumn("training"),
         BarColumn(),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import policy.train_task as train_task_module
 from bodydouble.errors import ContractError, InputError
 from policy.checkpoint import load_checkpoint
 from policy.export_task import export_task, trained_task
@@ -84,6 +86,26 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(
     train_task("reach", "i2rt_yam", out, TINY, SHORT)
     mine, theirs = (load_checkpoint(path / "policy.safetensors")[0].state_dict() for path in (out, trained.path))
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def test_one_interrupted_after_its_last_update_makes_no_more(
+    trained: TrainedTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, calls = train_task_module.judge, []
+
+    def interrupted(*args: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    monkeypatch.setattr(train_task_module, "judge", interrupted)
+    out = tmp_path / "policy"
+    with pytest.raises(KeyboardInterrupt):
+        train_task("reach", "i2rt_yam", out, TINY, SHORT)
+    again = train_task("reach", "i2rt_yam", out, TINY, SHORT)
+    assert again.figures["env_steps"] == trained.figures["env_steps"]
+    assert again.figures["trained_total_reward"] == trained.figures["trained_total_reward"]
 
 
 def test_a_training_starts_from_another_of_the_same_task_only(trained: TrainedTask, tmp_path: Path) -> None:
