@@ -97,10 +97,16 @@ def quat_error(quat: Array, target: Array) -> Array:
 
 
 def quat_angle(a: Array, b: Array) -> Array:
-    """Return the angles (...), in radians within [0, pi], between orientations a and b (..., 4)."""
+    """Return the angles (...), in radians within [0, pi], between orientations a and b (..., 4).
+
+    Kahan's form: unit vectors at an angle x have |a - b| / |a + b| = tan(x / 2), exact for small and large angles; a
+    rotation's angle is twice that of its quaternions, and b and -b are the same rotation.
+    """
     xp = array_namespace(a, b)
-    rotvec = quat_error(a, b)
-    return xp.sqrt(xp.sum(rotvec * rotvec, axis=-1))
+    difference, total = a - b, a + b
+    apart = xp.sqrt(xp.sum(difference * difference, axis=-1))
+    together = xp.sqrt(xp.sum(total * total, axis=-1))
+    return 4.0 * xp.atan2(xp.minimum(apart, together), xp.maximum(apart, together))
 
 
 def quat_to_matrix(quat: Array) -> Array:
@@ -128,6 +134,16 @@ def yaw_quat(quat: Array) -> Array:
     half = 0.5 * yaw_angle(quat)
     zero = xp.zeros_like(half)
     return xp.stack([xp.cos(half), zero, zero, xp.sin(half)], axis=-1)
+
+
+def heading_rotate_inv(quat: Array, vec: Array) -> Array:
+    """Return vectors (..., 3) as seen from the headings of orientations (..., 4): turned about world Z alone."""
+    xp = array_namespace(quat, vec)
+    yaw = yaw_angle(quat)
+    cos, sin = xp.cos(yaw), xp.sin(yaw)
+    x, y, z = vec[..., 0], vec[..., 1], vec[..., 2]
+    x, y = cos * x + sin * y, cos * y - sin * x
+    return xp.stack([x, y, z], axis=-1)
 
 
 def quat_from_matrix(matrix: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from bodydouble.errors import ContractError
-from bodydouble.frames import quat_conj, quat_mul, quat_rotate_inv, quat_to_matrix, yaw_quat
+from bodydouble.frames import heading_rotate_inv, quat_conj, quat_mul, quat_to_matrix
 
 Array = Any
 
@@ -141,8 +141,8 @@ def _projected_gravity(x: _Inputs) -> Array:
 
 
 def _ref_root_pos(x: _Inputs) -> Array:
-    heading = yaw_quat(x.state.root_quat)[:, None, :]
-    return _flat(quat_rotate_inv(heading, x.ref.root_pos - x.state.root_pos[:, None, :]))
+    ahead = x.ref.root_pos - x.state.root_pos[:, None, :]
+    return _flat(heading_rotate_inv(x.state.root_quat[:, None, :], ahead))
 
 
 def _ref_root_rot(x: _Inputs) -> Array:
@@ -161,7 +161,7 @@ TERM_FUNCTIONS: dict[str, Callable[[_Inputs], Array]] = {
     "ref_joint_vel": lambda x: x.ref.joint_vel[:, 0],
     "ref_root_pos": _ref_root_pos,
     "ref_root_rot": _ref_root_rot,
-    "ref_root_lin_vel": lambda x: quat_rotate_inv(yaw_quat(x.state.root_quat), x.ref.root_lin_vel[:, 0]),
+    "ref_root_lin_vel": lambda x: heading_rotate_inv(x.state.root_quat, x.ref.root_lin_vel[:, 0]),
 }
 """Every known term: its name and how it is computed from state, reference, last action and command."""
 
@@ -189,6 +189,7 @@ class ObservationBuilder:
         self.spec = spec
         self._default_joint_pos = default_joint_pos
         self._history = max((term.history for term in spec.terms), default=1)
+        self._limits: dict[Any, tuple[Array, Array]] = {}
 
     def frame(
         self, state: RobotState, ref: ReferenceWindow | None, last_action: Array, command: Array | None = None
@@ -216,8 +217,19 @@ class ObservationBuilder:
                 raise ContractError(
                     f"observation term '{term.name}' has {value.shape[-1]} values, the spec says {term.size}"
                 )
-            parts.append(xp.clip(value * term.scale, -term.clip, term.clip))
-        return xp.concat(parts, axis=-1)
+            parts.append(value)
+        scale, clip = self._scale_and_clip(xp, state.joint_pos)
+        return xp.minimum(xp.maximum(xp.concat(parts, axis=-1) * scale, -clip), clip)
+
+    def _scale_and_clip(self, xp: Any, like: Array) -> tuple[Array, Array]:
+        """Return every value's scale and bound (frame_size,), of the kind and on the device of another array."""
+        kind = (like.dtype, like.device)
+        if kind not in self._limits:
+            scale = [term.scale for term in self.spec.terms for _ in range(term.size)]
+            clip = [term.clip for term in self.spec.terms for _ in range(term.size)]
+            made = [xp.asarray(values, dtype=like.dtype, device=like.device) for values in (scale, clip)]
+            self._limits[kind] = (made[0], made[1])
+        return self._limits[kind]
 
     def start_history(self, frame: Array) -> Array:
         """Return a history (N, frames, frame_size) filled with the first frame (N, frame_size)."""

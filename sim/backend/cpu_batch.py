@@ -10,6 +10,8 @@ import mujoco
 import mujoco.batch
 import numpy as np
 
+from sim.backend.lean import lean_model, stop_clock
+
 
 class CpuBatch:
     """N simulations on the CPU's threads; a SimBackend of numpy arrays. Bit-identical at any number of threads."""
@@ -31,7 +33,8 @@ class CpuBatch:
         # One MjData per thread stays in the processor's cache, one per simulation does not. Sleeping bodies need the
         # latter: which ones sleep is in no simulation's state.
         sleeps = bool(model.opt.enableflags & mujoco.mjtEnableBit.mjENBL_SLEEP)
-        self._batch = mujoco.batch.Batch(model, num_envs, threads, persistent=sleeps)
+        stop_clock()
+        self._batch = mujoco.batch.Batch(lean_model(model), num_envs, threads, persistent=sleeps)
         self._rng = np.random.default_rng(seed)
         self._qpos = self._batch.bind("qpos")
         self._qvel = self._batch.bind("qvel")

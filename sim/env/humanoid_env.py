@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from bodydouble.errors import InputError, PhysicsError
+from sim.backend.lean import lean_model, stop_clock
 from sim.divergence import LARGEST_STATE, without_autoreset
 
 FRAME_SKIP = 5
@@ -65,7 +66,8 @@ class HumanoidVectorEnv(gymnasium.vector.VectorEnv):
             raise InputError(f"num_envs is {num_envs}, expected 1 or more")
         self.num_envs, self._dump = num_envs, dump
         self.model = humanoid_model()
-        self._batch = mujoco.batch.Batch(self.model, num_envs, threads, persistent=True)
+        stop_clock()
+        self._batch = mujoco.batch.Batch(lean_model(self.model, keep_sensors=True), num_envs, threads)
         self._fields = {name: self._batch.bind(name) for name in OBSERVED}
         self._ctrl, self._com = self._batch.bind("ctrl"), self._batch.bind("subtree_com")
         self._warmstart = self._batch.bind("qacc_warmstart")

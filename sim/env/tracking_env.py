@@ -11,12 +11,13 @@ import mujoco
 import numpy as np
 
 from bodydouble.control import action_to_target
-from bodydouble.errors import InputError, PhysicsError
-from bodydouble.frames import quat_from_rotvec, quat_mul, quat_rotate_inv, yaw_quat
+from bodydouble.errors import InputError
+from bodydouble.frames import heading_rotate_inv, quat_from_rotvec, quat_mul
 from bodydouble.motion import RobotMotion
-from bodydouble.observation import TRACKING_OFFSETS, ObservationBuilder, RobotState, tracking_spec
+from bodydouble.observation import TRACKING_OFFSETS, ObservationBuilder, ReferenceWindow, RobotState, tracking_spec
 from sim.backend.protocol import SimBackend
-from sim.divergence import LARGEST_STATE
+from sim.env.chosen import Chosen
+from sim.env.guard import DivergenceGuard
 from sim.env.tracked_robot import TrackedRobot
 from sim.tasks.tracking.config import TrackingConfig
 from sim.tasks.tracking.events import SensorBias, noisy_state, randomise_models, symmetric, uniform
@@ -26,7 +27,6 @@ from sim.tasks.tracking.sampler import StartSampler
 from sim.tasks.tracking.terminations import cause
 
 Array = Any
-_GUARD_INTERVAL = 50
 _EPISODE_ARRAYS = (
     "_clip", "_frame", "_hold", "_age", "_delay", "_push_in", "_action", "_last_action", "_target", "_foot_pos",
     "_history",
@@ -98,7 +98,7 @@ class TrackingEnv:
         self.num_envs, self.num_joints = backend.num_envs, len(robot.joint_names)
         self.step_s = 1.0 / config.control_hz
         self._substeps = substeps_per_control(config.control_hz, model.opt.timestep)
-        self._dump = dump
+        self._guard = DivergenceGuard(backend, dump)
         self._final_policy_obs = final_policy_obs
         _check_model(model, robot)
         self.bank = MotionBank(motions, backend, config.control_hz)
@@ -108,7 +108,7 @@ class TrackingEnv:
         self._default = as_array(robot.default_joint_pos)
         self._scale = as_array(robot.action_scale)
         self._lower, self._upper = as_array(robot.joint_lower), as_array(robot.joint_upper)
-        self._offsets = as_array(TRACKING_OFFSETS)
+        self._offsets = as_array((0, *TRACKING_OFFSETS))
         self._bodies = [_body_id(model, name) for name in self.bank.body_names]
         missing = sorted(set(robot.foot_bodies) - set(self.bank.body_names))
         if missing:
@@ -119,7 +119,6 @@ class TrackingEnv:
         foot_geoms = [model.geom(name).id for name in robot.foot_geoms]
         randomise_models(backend, config.randomisation, foot_geoms, self.num_joints)
         self._xp = backend.xp
-        self._steps = 0
 
     @property
     def spec(self) -> Any:
@@ -138,8 +137,7 @@ class TrackingEnv:
 
     def reset(self) -> dict[str, Array]:
         """Start every environment anew and return its observations."""
-        n, j, xp = self.num_envs, self.num_joints, self._xp
-        zeros = self.backend.asarray(np.zeros(n))
+        n, j = self.num_envs, self.num_joints
         izeros = self.backend.asarray(np.zeros(n, dtype=np.int64))
         self._clip, self._frame, self._hold, self._age = izeros, izeros, izeros, izeros
         self._delay, self._push_in = izeros, izeros
@@ -148,10 +146,12 @@ class TrackingEnv:
         self._target = action
         self._bias = SensorBias(joint=action, odometry=self.backend.asarray(np.zeros((n, 3))))
         self._foot_pos = self.backend.asarray(np.zeros((n, len(self._feet), 3)))
-        self._reset_where(xp.ones_like(zeros) > 0)
-        frame = self._observe_policy()
+        everyone = Chosen(self.backend)
+        self._restart(everyone)
+        self._window = self._windows()
+        frame, critic = self._observe(everyone, self._reference_bodies(everyone))
         self._history, policy = self._builder.push(self._builder.start_history(frame), frame)
-        return {"policy": policy, "critic": self._observe_critic(fresh=xp.ones_like(zeros) > 0)}
+        return {"policy": policy, "critic": critic}
 
     def snapshot(self) -> dict[str, Array] | None:
         """Return what the coming steps depend on, by name; None where the backend cannot say it.
@@ -173,6 +173,7 @@ class TrackingEnv:
         self._sampler.failures = state["failures"]
         backend = {name.removeprefix("backend_"): a for name, a in state.items() if name.startswith("backend_")}
         self.backend.restore(backend)  # type: ignore[attr-defined]
+        self._window = self._windows()
 
     def step(self, action: Array) -> StepResult:
         """Advance every environment by one control step.
@@ -184,18 +185,18 @@ class TrackingEnv:
             PhysicsError: The physics diverged; the message names the file with the state.
         """
         xp = self._xp
-        still = self._hold > 0
-        ahead = self.bank.window(self._clip, self._frame, self._offsets[:1], still)
-        target = action_to_target(action, ahead.joint_pos[:, 0], self._scale, self._lower, self._upper)
+        target = action_to_target(action, self._window.joint_pos[:, 1], self._scale, self._lower, self._upper)
         self.backend.step(
             self._with_other_actuators(target), self._with_other_actuators(self._target), self._delay, self._substeps
         )
         self._target = target
+        still = self._hold > 0
         self._frame = xp.where(still, self._frame, self._frame + 1)
         self._hold = xp.where(still, self._hold - 1, self._hold)
         self._age = self._age + 1
         self._push()
-        self._guard()
+        self._guard.check(target=target, clip=self._clip, frame=self._frame)
+        self._window = self._windows()
         sample = self._sample(action)
         self._last_action, self._action = self._action, action
         failure = cause(sample, self.config.termination)
@@ -207,17 +208,28 @@ class TrackingEnv:
         reward = total_reward(sample, self.config.reward, self.step_s)
         error = sample.body_pos - sample.ref_body_pos
         body_error = xp.mean(xp.sqrt(xp.sum(error * error, axis=-1)), axis=-1)
-        final_obs = {"critic": self._observe_critic()}
+        everyone = Chosen(self.backend)
+        frame, critic = self._observe(everyone, sample)
+        self._history, policy = self._builder.push(self._history, frame)
+        final_obs = {"critic": critic}
         if self._final_policy_obs:
-            _, final_obs["policy"] = self._builder.push(self._history, self._observe_policy())
+            final_obs["policy"] = policy
         self._sampler.record(self._clip, self._frame, terminated)
-        done = terminated | truncated
-        self._reset_where(done)
-        frame = self._observe_policy()
-        history = xp.where(done[:, None, None], self._builder.start_history(frame), self._history)
-        self._history, policy = self._builder.push(history, frame)
-        obs = {"policy": policy, "critic": self._observe_critic(fresh=done)}
-        return StepResult(obs, reward, terminated, failure, truncated, final_obs, body_error)
+        done = Chosen(self.backend, terminated | truncated)
+        if not done.empty:
+            policy, critic = self._begin(done, policy, critic)
+        return StepResult(
+            {"policy": policy, "critic": critic}, reward, terminated, failure, truncated, final_obs, body_error
+        )
+
+    def _begin(self, done: Chosen, policy: Array, critic: Array) -> tuple[Array, Array]:
+        """Give the chosen a new episode; return the observations of all, theirs in place of the old ones."""
+        self._restart(done)
+        self._window = self._windows()
+        frame, fresh_critic = self._observe(done, self._reference_bodies(done))
+        history, fresh_policy = self._builder.push(self._builder.start_history(frame), frame)
+        self._history = done.put(self._history, history)
+        return done.put(policy, fresh_policy), done.put(critic, fresh_critic)
 
     def _with_other_actuators(self, target: Array) -> Array:
         others = self.backend.model.nu - self.num_joints
@@ -226,11 +238,11 @@ class TrackingEnv:
         zeros = self._xp.zeros_like(target[:, :1])
         return self._xp.concat([target, *([zeros] * others)], axis=-1)
 
-    def _split(self) -> tuple[RobotState, Array, Array]:
-        """Return the true state, with qpos and qvel."""
+    def _state(self) -> RobotState:
+        """Return the true state of every robot."""
         qpos, qvel = self.backend.get_state()
         j = self.num_joints
-        state = RobotState(
+        return RobotState(
             root_pos=qpos[:, :3],
             root_quat=qpos[:, 3:7],
             root_lin_vel=qvel[:, :3],
@@ -238,12 +250,14 @@ class TrackingEnv:
             joint_pos=qpos[:, 7 : 7 + j],
             joint_vel=qvel[:, 6 : 6 + j],
         )
-        return state, qpos, qvel
+
+    def _windows(self) -> ReferenceWindow:
+        """Return the reference now, and at the observation's offsets ahead of now."""
+        return self.bank.window(self._clip, self._frame, self._offsets, self._hold > 0)
 
     def _sample(self, action: Array) -> TrackingSample:
-        bank, place = self.bank, self.bank.index(self._clip, self._frame)
-        now = bank.window(self._clip, self._frame, self._offsets[:1] * 0, self._hold > 0)
-        state, _, _ = self._split()
+        now, state = self._window, self._state()
+        reference = self.bank.bodies(self.bank.index(self._clip, self._frame))
         body_pos = self.backend.body_pos()[:, self._bodies]
         foot_pos = body_pos[:, self._feet]
         sample = TrackingSample(
@@ -261,10 +275,10 @@ class TrackingEnv:
             ref_root_lin_vel=now.root_lin_vel[:, 0],
             ref_root_ang_vel=now.root_ang_vel[:, 0],
             ref_joint_pos=now.joint_pos[:, 0],
-            ref_body_pos=bank.body_pos[place],
-            ref_body_quat=bank.body_quat[place],
-            ref_foot_pos=bank.body_pos[place][:, self._feet],
-            ref_contact=bank.contact[place],
+            ref_body_pos=reference.body_pos,
+            ref_body_quat=reference.body_quat,
+            ref_foot_pos=reference.body_pos[:, self._feet],
+            ref_contact=reference.contact,
             action=action,
             last_action=self._action,
             second_last_action=self._last_action,
@@ -274,133 +288,101 @@ class TrackingEnv:
         self._foot_pos = foot_pos
         return sample
 
-    def _observe_policy(self) -> Array:
-        """Return one frame (N, P) of the policy's observation, as sensors see it."""
-        state, _, _ = self._split()
-        ref = self.bank.window(self._clip, self._frame, self._offsets, self._hold > 0)
-        seen = noisy_state(self.backend, self.config.randomisation, state, self._bias)
-        return self._builder.frame(seen, ref, self._action)
+    def _reference_bodies(self, chosen: Chosen) -> _Bodies:
+        """Return the bodies of freshly reset environments: their poses are not computed yet, the reference's are."""
+        place = self.bank.index(chosen.take(self._clip), chosen.take(self._frame))
+        reference = self.bank.bodies(place)
+        return _Bodies(reference.body_pos, reference.body_pos, reference.contact)
 
-    def _observe_critic(self, fresh: Array | None = None) -> Array:
-        """Return the critic's observation (N, C), without noise.
+    def _observe(self, chosen: Chosen, bodies: _Bodies | TrackingSample) -> tuple[Array, Array]:
+        """Return one frame (M, P) of the policy's observation as sensors see it, and the critic's (M, C) without noise.
 
-        Body poses of freshly reset environments are not computed yet; there the reference's stand in for them.
+        Args:
+            chosen: The environments.
+            bodies: Positions of their bodies and of the reference's, and which feet should stand.
         """
-        xp, bank = self._xp, self.bank
-        state, _, _ = self._split()
-        ref = bank.window(self._clip, self._frame, self._offsets, self._hold > 0)
-        place = bank.index(self._clip, self._frame)
-        ref_body = bank.body_pos[place]
-        body = self.backend.body_pos()[:, self._bodies]
-        if fresh is not None:
-            body = xp.where(fresh[:, None, None], ref_body, body)
-        heading = yaw_quat(state.root_quat)
-        error = quat_rotate_inv(heading[:, None], ref_body - body)
-        relative = quat_rotate_inv(heading[:, None], body - state.root_pos[:, None])
-        n = self.num_envs
-        return xp.concat(
-            [
-                self._builder.frame(state, ref, self._action),
-                quat_rotate_inv(heading, state.root_lin_vel),
-                xp.reshape(error, (n, -1)),
-                xp.reshape(relative, (n, -1)),
-                bank.contact[place],
-                xp.astype(self._delay, xp.float32)[:, None],
-            ],
-            axis=-1,
-        )
+        xp, backend = self._xp, self.backend
+        state, window = _rows(self._state(), chosen), _rows(self._window, chosen)
+        ref = ReferenceWindow(**{name: values[:, 1:] for name, values in vars(window).items()})
+        action, delay = chosen.take(self._action), chosen.take(self._delay)
+        seen = noisy_state(backend, self.config.randomisation, state, _rows(self._bias, chosen))
+        relative = xp.concat([bodies.ref_body_pos - bodies.body_pos, bodies.body_pos - state.root_pos[:, None]], axis=1)
+        critic = [
+            self._builder.frame(state, ref, action),
+            heading_rotate_inv(state.root_quat, state.root_lin_vel),
+            xp.reshape(heading_rotate_inv(state.root_quat[:, None], relative), (chosen.count, -1)),
+            bodies.ref_contact,
+            xp.astype(delay, xp.float32)[:, None],
+        ]
+        return self._builder.frame(seen, ref, action), xp.concat(critic, axis=-1)
 
     def _push(self) -> None:
-        config, xp = self.config.randomisation, self._xp
+        config = self.config.randomisation
         if config.push_speed == 0:
             return
-        n = self.num_envs
-        due = self._push_in <= 0
-        _, qpos, qvel = self._split()
-        kick = symmetric(self.backend, config.push_speed, n, 2)
-        added = xp.concat([kick, xp.zeros_like(qvel[:, 2:])], axis=-1)
-        self.backend.set_state(qpos, xp.where(due[:, None], qvel + added, qvel))
-        self._push_in = xp.where(due, self._draw_push(), self._push_in - 1)
+        due = Chosen(self.backend, self._push_in <= 0)
+        self._push_in = self._push_in - 1
+        if due.empty:
+            return
+        qpos, qvel = (due.take(array) for array in self.backend.get_state())
+        kick = symmetric(self.backend, config.push_speed, due.count, 2)
+        due.set_state(qpos, self._xp.concat([qvel[:, :2] + kick, qvel[:, 2:]], axis=-1))
+        self._push_in = due.put(self._push_in, self._draw_push(due.count))
 
-    def _draw_push(self) -> Array:
+    def _draw_push(self, count: int) -> Array:
         low, high = self.config.randomisation.push_interval_s
-        steps = uniform(self.backend, low, high, self.num_envs) * self.config.control_hz
+        steps = uniform(self.backend, low, high, count) * self.config.control_hz
         return self._xp.astype(steps, self._xp.int64)
 
-    def _reset_where(self, done: Array) -> None:
-        """Give the environments in `done` (N,) a new episode; the others are left as they are."""
+    def _restart(self, chosen: Chosen) -> None:
+        """Give the chosen environments a new episode; the others are left as they are."""
         xp, backend, bank = self._xp, self.backend, self.bank
-        config, n, j = self.config.reset, self.num_envs, self.num_joints
-        clip, frame = self._sampler.draw(n)
+        config, m, j = self.config.reset, chosen.count, self.num_joints
+        clip, frame = self._sampler.draw(m)
         low, high = config.hold_s
-        hold = xp.astype(uniform(backend, low, high, n) * self.config.control_hz, xp.int64)
+        hold = xp.astype(uniform(backend, low, high, m) * self.config.control_hz, xp.int64)
         hold = xp.where(frame == 0, hold, xp.zeros_like(hold))
         low_delay, high_delay = self.config.randomisation.delay_substeps
-        delay = low_delay + xp.astype(backend.random(n) * (high_delay - low_delay + 1), xp.int64)
-        self._clip, self._frame = xp.where(done, clip, self._clip), xp.where(done, frame, self._frame)
-        self._hold, self._age = xp.where(done, hold, self._hold), xp.where(done, xp.zeros_like(hold), self._age)
-        self._delay, self._push_in = (
-            xp.where(done, delay, self._delay),
-            xp.where(done, self._draw_push(), self._push_in),
-        )
-        bias = SensorBias.draw(backend, self.config.randomisation, j)
-        rows = done[:, None]
-        self._bias = SensorBias(
-            joint=xp.where(rows, bias.joint, self._bias.joint),
-            odometry=xp.where(rows, bias.odometry, self._bias.odometry),
-        )
-        place = bank.index(self._clip, self._frame)
-        now = bank.window(self._clip, self._frame, self._offsets[:1] * 0, self._hold > 0)
+        delay = low_delay + xp.astype(backend.random(m) * (high_delay - low_delay + 1), xp.int64)
+        bias = SensorBias.draw(backend, self.config.randomisation, m, j)
+        now = bank.window(clip, frame, self._offsets[:1], hold > 0)
         lift = xp.zeros_like(now.root_pos[:, 0, :1])
-        shift = xp.concat([symmetric(backend, config.root_noise, n, 2), lift], axis=-1)
-        turn = quat_from_rotvec(symmetric(backend, config.rot_noise, n, 3))
-        joint_pos = now.joint_pos[:, 0] + symmetric(backend, config.joint_noise, n, j)
+        shift = xp.concat([symmetric(backend, config.root_noise, m, 2), lift], axis=-1)
+        turn = quat_from_rotvec(symmetric(backend, config.rot_noise, m, 3))
+        joint_pos = now.joint_pos[:, 0] + symmetric(backend, config.joint_noise, m, j)
         joint_pos = xp.minimum(xp.maximum(joint_pos, self._lower), self._upper)
-        _, qpos, qvel = self._split()
-        new_qpos = xp.concat(
-            [now.root_pos[:, 0] + shift, quat_mul(now.root_quat[:, 0], turn), joint_pos, qpos[:, 7 + j :]], axis=-1
+        qpos, qvel = (chosen.take(array) for array in backend.get_state())
+        new_qpos = [now.root_pos[:, 0] + shift, quat_mul(now.root_quat[:, 0], turn), joint_pos, qpos[:, 7 + j :]]
+        new_qvel = [
+            now.root_lin_vel[:, 0] + symmetric(backend, config.vel_noise, m, 3),
+            now.root_ang_vel[:, 0] + symmetric(backend, config.vel_noise, m, 3),
+            now.joint_vel[:, 0],
+            qvel[:, 6 + j :],
+        ]
+        chosen.set_state(xp.concat(new_qpos, axis=-1), xp.concat(new_qvel, axis=-1))
+        zeros, foot_pos = xp.zeros_like(joint_pos), bank.bodies(bank.index(clip, frame)).body_pos[:, self._feet]
+        fresh = {
+            "_clip": clip, "_frame": frame, "_hold": hold, "_age": xp.zeros_like(hold), "_delay": delay,
+            "_push_in": self._draw_push(m), "_action": zeros, "_last_action": zeros, "_target": joint_pos,
+            "_foot_pos": foot_pos,
+        }  # fmt: skip
+        for name, values in fresh.items():
+            setattr(self, name, chosen.put(getattr(self, name), values))
+        self._bias = SensorBias(
+            joint=chosen.put(self._bias.joint, bias.joint), odometry=chosen.put(self._bias.odometry, bias.odometry)
         )
-        new_qvel = xp.concat(
-            [
-                now.root_lin_vel[:, 0] + symmetric(backend, config.vel_noise, n, 3),
-                now.root_ang_vel[:, 0] + symmetric(backend, config.vel_noise, n, 3),
-                now.joint_vel[:, 0],
-                qvel[:, 6 + j :],
-            ],
-            axis=-1,
-        )
-        backend.set_state(xp.where(rows, new_qpos, qpos), xp.where(rows, new_qvel, qvel))
-        zeros = xp.zeros_like(self._action)
-        self._action = xp.where(rows, zeros, self._action)
-        self._last_action = xp.where(rows, zeros, self._last_action)
-        self._target = xp.where(rows, joint_pos, self._target)
-        self._foot_pos = xp.where(rows[..., None], bank.body_pos[place][:, self._feet], self._foot_pos)
 
-    def _guard(self) -> None:
-        """Raise when the physics diverged; on a GPU the check waits for it, so it is made now and then."""
-        self._steps += 1
-        if self._steps % _GUARD_INTERVAL and self.backend.device != "cpu":
-            return
-        qpos, qvel = self.backend.get_state()
-        # NaN compares as false, so it is bad too.
-        sound = [self._xp.all(self._xp.abs(array) < LARGEST_STATE, axis=-1) for array in (qpos, qvel)]
-        bad = ~(sound[0] & sound[1])
-        if not bool(self._xp.any(bad)):
-            return
-        arrays = {
-            "qpos": qpos,
-            "qvel": qvel,
-            "target": self._target,
-            "bad": bad,
-            "clip": self._clip,
-            "frame": self._frame,
-        }
-        host: dict[str, Any] = {name: np.asarray(a.cpu() if hasattr(a, "cpu") else a) for name, a in arrays.items()}
-        np.savez_compressed(self._dump, **host)
-        raise PhysicsError(
-            f"physics diverged in {int(host['bad'].sum())} of {self.num_envs} simulations; "
-            f"the state is in {self._dump}, look at it with `bodydouble view {self._dump}`"
-        )
+
+@dataclass(frozen=True)
+class _Bodies:
+    body_pos: Array
+    ref_body_pos: Array
+    ref_contact: Array
+
+
+def _rows(arrays: Any, chosen: Chosen) -> Any:
+    """Return a dataclass of arrays (N, ...) with the rows of the chosen."""
+    return type(arrays)(**{name: chosen.take(values) for name, values in vars(arrays).items()})
 
 
 def _body_id(model: mujoco.MjModel, name: str) -> int:

@@ -82,10 +82,9 @@ class SensorBias:
     """Odometry offsets (N, 3), m."""
 
     @classmethod
-    def draw(cls, backend: SimBackend, config: RandomisationConfig, num_joints: int) -> SensorBias:
-        """Return fresh offsets."""
-        n = backend.num_envs
+    def draw(cls, backend: SimBackend, config: RandomisationConfig, count: int, num_joints: int) -> SensorBias:
+        """Return fresh offsets for a number of environments."""
         return cls(
-            joint=symmetric(backend, config.joint_bias, n, num_joints),
-            odometry=symmetric(backend, config.odometry_bias, n, 3),
+            joint=symmetric(backend, config.joint_bias, count, num_joints),
+            odometry=symmetric(backend, config.odometry_bias, count, 3),
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
-from bodydouble.frames import quat_angle, quat_rotate_inv, yaw_quat
+from bodydouble.frames import heading_rotate_inv, quat_angle
 from sim.tasks.tracking.config import RewardConfig
 
 Array = Any
@@ -90,8 +90,8 @@ def root_rot(s: TrackingSample, c: RewardConfig) -> Array:
 
 def body_pos(s: TrackingSample, c: RewardConfig) -> Array:
     """Kernel of the bodies' mean squared position error, each seen from its own base's heading."""
-    mine = quat_rotate_inv(yaw_quat(s.root_quat)[:, None], s.body_pos - s.root_pos[:, None])
-    theirs = quat_rotate_inv(yaw_quat(s.ref_root_quat)[:, None], s.ref_body_pos - s.ref_root_pos[:, None])
+    mine = heading_rotate_inv(s.root_quat[:, None], s.body_pos - s.root_pos[:, None])
+    theirs = heading_rotate_inv(s.ref_root_quat[:, None], s.ref_body_pos - s.ref_root_pos[:, None])
     return _kernel(_mean(_norm2(mine - theirs)), c.body_pos_width)
 
 

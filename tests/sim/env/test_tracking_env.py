@@ -4,9 +4,14 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
+from array_api_compat import torch as torch_xp
 
 from bodydouble.errors import InputError, PhysicsError
-from sim.env.tracking_env import substeps_per_control
+from sim.backend.cpu_batch import CpuBatch
+from sim.env.guard import DivergenceGuard
+from sim.env.tracked_robot import TrackedRobot
+from sim.env.tracking_env import TrackingEnv, substeps_per_control
 from sim.stage.stage import Stage
 from sim.tasks.tracking.config import RandomisationConfig, ResetConfig, TerminationConfig, TrackingConfig
 from sim.tasks.tracking.terminations import TERMINATIONS
@@ -44,11 +49,12 @@ def test_without_randomness_all_environments_agree(make_env, exact: TrackingConf
 
 
 def test_same_seed_same_bits_at_any_thread_count(make_env) -> None:
-    one = roll(make_env(TrackingConfig(), envs=6, threads=1), 60)
-    two = roll(make_env(TrackingConfig(), envs=6, threads=2), 60)
+    one, two, three = (roll(make_env(TrackingConfig(), envs=7, threads=threads), 60) for threads in (1, 2, 3))
+    assert one["done"].any(), "resets are among what is compared"
     for name in one:
         np.testing.assert_array_equal(one[name], two[name])
-    other = roll(make_env(TrackingConfig(), envs=6, seed=5), 60)
+        np.testing.assert_array_equal(one[name], three[name])
+    other = roll(make_env(TrackingConfig(), envs=7, seed=5), 60)
     assert (one["policy"] != other["policy"]).any()
 
 
@@ -96,11 +102,11 @@ def test_noise_reaches_the_policy_and_not_the_critic(make_env, exact: TrackingCo
 
 def test_divergence_raises_and_saves_the_state(make_env, exact: TrackingConfig, tmp_path) -> None:
     env = make_env(exact, envs=2)
-    env._dump = tmp_path / "nan_state.npz"
+    env._guard = DivergenceGuard(env.backend, tmp_path / "nan_state.npz")
     env.reset()
     env.backend._qpos[1, 2] = np.nan
     with pytest.raises(PhysicsError, match=r"diverged in 1 of 2 .*nan_state\.npz"):
-        env._guard()
+        env.step(np.zeros((2, 29), np.float32))
     with np.load(tmp_path / "nan_state.npz") as dump:
         assert dump["bad"].tolist() == [False, True]
 
@@ -109,3 +115,56 @@ def test_control_step_must_be_whole_physics_steps() -> None:
     assert substeps_per_control(50.0, 0.005) == 4
     with pytest.raises(InputError, match="multiple"):
         substeps_per_control(60.0, 0.005)
+
+
+class TorchBatch:
+    """The CPU batch behind torch tensors: the path that a GPU takes, every environment worked on under masks."""
+
+    xp, device = torch_xp, torch.device("cpu")
+
+    def __init__(self, batch: CpuBatch) -> None:
+        self._batch, self.model, self.num_envs = batch, batch.model, batch.num_envs
+
+    def get_state(self):
+        return tuple(map(torch.from_numpy, self._batch.get_state()))
+
+    def set_state(self, qpos, qvel, rows=None):
+        assert rows is None, "a GPU is never asked which"
+        self._batch.set_state(qpos.numpy(), qvel.numpy())
+
+    def step(self, ctrl, previous_ctrl, delay, num_substeps):
+        self._batch.step(ctrl.numpy(), previous_ctrl.numpy(), delay.numpy(), num_substeps)
+
+    def asarray(self, values):
+        return torch.from_numpy(np.ascontiguousarray(self._batch.asarray(values)))
+
+    def __getattr__(self, name):
+        def call(*args):
+            return torch.from_numpy(
+                getattr(self._batch, name)(*(a.numpy() if hasattr(a, "numpy") else a for a in args))
+            )
+
+        return call
+
+
+def test_numpy_and_torch_step_alike(make_env, exact: TrackingConfig, flat: Stage) -> None:
+    """Listed environments on the CPU and masks on a GPU give the same observations, rewards, ends and new episodes."""
+    config = dataclasses.replace(exact, episode_s=0.3)
+    mine = make_env(config, envs=3)
+    batch = CpuBatch(flat.compile(visuals=False), 3, seed=0, threads=1)
+    theirs = TrackingEnv(TorchBatch(batch), TrackedRobot.from_spec(flat.robot), flat.motions, config)  # type: ignore[arg-type]
+    first, second = mine.reset(), theirs.reset()
+    rng, ended = np.random.default_rng(0), 0
+    for _ in range(32):
+        for name in first:
+            np.testing.assert_allclose(first[name], second[name].numpy(), atol=2e-4)
+        action = rng.normal(0, 0.3, (3, 29)).astype(np.float32)
+        result, other = mine.step(action), theirs.step(torch.from_numpy(action))
+        np.testing.assert_allclose(result.reward, other.reward.numpy(), atol=1e-5)
+        np.testing.assert_array_equal(result.failure, other.failure.numpy())
+        np.testing.assert_array_equal(result.truncated, other.truncated.numpy())
+        for name in result.final_obs:
+            np.testing.assert_allclose(result.final_obs[name], other.final_obs[name].numpy(), atol=2e-4)
+        ended += int((result.terminated | result.truncated).sum())
+        first, second = result.obs, other.obs
+    assert ended >= 6

@@ -114,7 +114,7 @@ def test_noise_stays_in_its_amplitudes() -> None:
 
 def test_biases_are_added_and_stay_in_their_amplitudes() -> None:
     backend = point_backend(400)
-    bias = SensorBias.draw(backend, FULL, JOINTS)
+    bias = SensorBias.draw(backend, FULL, backend.num_envs, JOINTS)
     spread_over(bias.joint, -0.01, 0.01)
     spread_over(bias.odometry, -0.03, 0.03)
     clean = state(400)

@@ -22,9 +22,10 @@ def test_frames_are_found_and_held_at_the_end(bank: MotionBank) -> None:
     clip, frame = ints(0, 0, 0, 1, 1, 1), ints(0, 24, 300, 0, 11, 12)
     places = bank.index(clip, frame)
     assert places.tolist() == [0, 24, 24, 25, 36, 36]
-    assert bank.root_pos[places, 0].tolist() == [0, 24, 24, 100, 111, 111]
-    assert bank.root_pos.dtype == np.float32 and bank.contact.dtype == np.float32
-    assert bank.contact[places].tolist() == [[1, 0], [1, 0], [1, 0], [1, 0], [0, 1], [0, 1]]
+    window, bodies = bank.window(clip, frame, ints(0), np.zeros(6, bool)), bank.bodies(places)
+    assert window.root_pos[:, 0, 0].tolist() == [0, 24, 24, 100, 111, 111]
+    assert window.root_pos.dtype == np.float32 and bodies.contact.dtype == np.float32
+    assert bodies.contact.tolist() == [[1, 0], [1, 0], [1, 0], [1, 0], [0, 1], [0, 1]]
     assert (bank.num_clips, bank.joint_names, bank.body_names) == (2, ("hip", "knee"), ("trunk",))
 
 
