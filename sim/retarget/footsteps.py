@@ -180,6 +180,7 @@ def plan_feet(
         for hold in foot_holds:
             position[hold.start : hold.end, foot] = (hold.x, hold.y, hold.z)
             heading[hold.start : hold.end, foot] = hold.yaw
+            tilt[hold.start : hold.end, foot] = 0.0
             contact[hold.start : hold.end, foot] = True
         for hold, following in itertools.pairwise(foot_holds):
             between = slice(hold.end, following.start)
