@@ -3,7 +3,8 @@
     python -m benchmarks.sim [--envs 256] [--threads 2] [--steps 8]
 
 All in one process (Gymnasium's async environments have their own), interleaved; the figure is the median of five
-rounds. Peers come with `pip install 'bodydouble[bench]'`.
+rounds. Peers and raw stepping have the engine's clock, as its package installs it; ours stops it. Writes the figures
+and a picture. Peers come with `pip install 'bodydouble[bench]'`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
+import itertools
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,8 +24,9 @@ import mujoco.batch
 import mujoco.rollout
 import numpy as np
 
-from bodydouble.artifacts import machine_info, versions, write_json
+from bodydouble.report.figures import bar_plot, merge_figures
 from sim.backend.cpu_batch import CpuBatch
+from sim.backend.lean import start_clock, stop_clock
 from sim.env.humanoid_env import FRAME_SKIP, OBSERVED, HumanoidVectorEnv, humanoid_model
 from sim.env.tracked_robot import TrackedRobot
 from sim.env.tracking_env import TrackingEnv
@@ -33,6 +36,14 @@ from sim.stage.flat import flat_stage
 from sim.tasks.tracking.config import TrackingConfig
 
 ROUNDS, WARM_UP, SEED = 5, 20, 0
+RECORDED = 64
+"""Control steps of G1 tracking that raw stepping makes again."""
+OURS = ("ours", "g1_tracking")
+TITLES = {
+    "ours": "HumanoidVectorEnv", "raw_batch": "raw mujoco.batch", "rollout": "mujoco.rollout", "envpool": "EnvPool",
+    "gym_sync": "Gymnasium sync", "gym_async": "Gymnasium async", "sb3_dummy": "SB3 DummyVecEnv",
+    "g1_tracking": "TrackingEnv (G1)", "g1_raw": "raw mujoco.batch (G1)",
+}  # fmt: skip
 G1_FIELDS = ("qpos", "qvel", "xpos", "xquat")
 PEERS = ("envpool", "stable-baselines3", "gymnasium", "imageio", "mujoco")
 Step = Callable[[], int]
@@ -52,7 +63,7 @@ def ours(envs: int, threads: int, rng: np.random.Generator) -> Step:
 def raw_batch(envs: int, threads: int, rng: np.random.Generator) -> Step:
     """Raw stepping with the same fields bound; fallen ones are put up again, which keeps the contacts alike."""
     model = humanoid_model()
-    batch = mujoco.batch.Batch(model, envs, threads, persistent=True)
+    batch = mujoco.batch.Batch(model, envs, threads)
     fields = {name: batch.bind(name) for name in (*OBSERVED, "subtree_com", "ctrl")}
 
     def step() -> int:
@@ -108,8 +119,28 @@ def stable_baselines(envs: int, rng: np.random.Generator) -> Step:
     return lambda: len(env.step(actions(rng, envs))[1])
 
 
+class Recorder(CpuBatch):
+    """The backend, which keeps what each control step started from while it is asked to."""
+
+    steps: list[tuple[np.ndarray, np.ndarray]] | None = None
+    """States (N, S) before and controls (N, nu) of control steps."""
+
+    def step(self, ctrl: np.ndarray, previous_ctrl: np.ndarray, delay: np.ndarray, num_substeps: int) -> None:
+        if self.steps is not None:
+            self.steps.append((self._batch.state.copy(), ctrl.copy()))
+        super().step(ctrl, previous_ctrl, delay, num_substeps)
+
+    def models(self) -> dict[str, np.ndarray]:
+        """Return every model field that differs between simulations."""
+        return {name: np.array(values) for name, values in self._batch._expanded.items()}
+
+
 def g1(envs: int, threads: int, folder: Path) -> tuple[Step, Step]:
-    """Return steps of G1 tracking (observation, reward, randomisation) and of raw stepping, fields alike."""
+    """Return steps of G1 tracking (observation, reward, randomisation) and of raw stepping.
+
+    Raw stepping makes the same control steps again: the same models, states and controls, the same fields bound. Left
+    to themselves its robots would fall and lie, which is other work.
+    """
     robot = robot_spec("unitree_g1")
     frames = 500
     root = np.tile([0.0, 0.0, kinematics(robot).standing_height()], (frames, 1))
@@ -117,17 +148,25 @@ def g1(envs: int, threads: int, folder: Path) -> tuple[Step, Step]:
     motion = make_robot_motion(robot, 50.0, root, np.tile([1.0, 0, 0, 0], (frames, 1)), joints)
     stage = flat_stage(robot, motion, folder / "flat")
     model = stage.compile(visuals=False)
-    env = TrackingEnv(
-        CpuBatch(model, envs, SEED, threads), TrackedRobot.from_spec(robot), stage.motions, TrackingConfig()
-    )
+    backend = Recorder(model, envs, SEED, threads)
+    env = TrackingEnv(backend, TrackedRobot.from_spec(robot), stage.motions, TrackingConfig())
     env.reset()
     zero = np.zeros((envs, robot.num_joints), np.float32)
-    batch = mujoco.batch.Batch(model, envs, threads, persistent=True)
+    # After two seconds robots stand, fall and begin anew in the shares that they keep.
+    for _ in range(100):
+        env.step(zero)
+    steps = backend.steps = []
+    for _ in range(RECORDED):
+        env.step(zero)
+    backend.steps = None
+    batch = mujoco.batch.Batch(model, envs, threads)
     fields = {name: batch.bind(name) for name in (*G1_FIELDS, "ctrl")}
-    fields["qpos"][:, 2], fields["qpos"][:, 7:] = root[0, 2], joints[0]
-    fields["ctrl"][:] = joints[0]
+    for name, values in backend.models().items():
+        batch.expand(name)[...] = values
+    place = itertools.cycle(steps)
 
     def raw() -> int:
+        batch.state[:], fields["ctrl"][:] = next(place)
         batch.step(nstep=4)
         return envs
 
@@ -142,6 +181,7 @@ def measure(steps: dict[str, Step], count: dict[str, int]) -> dict[str, float]:
             step()
     for _ in range(ROUNDS):
         for name, step in steps.items():
+            stop_clock() if name in OURS else start_clock()
             start = time.perf_counter()
             done = sum(step() for _ in range(count[name]))
             rates[name].append(done / (time.perf_counter() - start))
@@ -154,6 +194,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=8, help="control steps of a round; the slow peers make a quarter")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "sim.json")
+    pictures = Path(__file__).parents[1] / "docs" / "images"
+    parser.add_argument("--picture", type=Path, default=pictures / "bench_sim.png")
     options = parser.parse_args()
     envs, threads, rng = options.envs, options.threads, np.random.default_rng(SEED)
     with tempfile.TemporaryDirectory() as folder:
@@ -182,15 +224,19 @@ def main() -> None:
     figures["humanoid_vs_rollout"] = round(rates["ours"] / rates["rollout"], 3)
     figures["humanoid_vs_raw"] = round(rates["ours"] / rates["raw_batch"], 3)
     figures["g1_vs_raw"] = round(rates["g1_tracking"] / rates["g1_raw"], 3)
-    result = {
-        "machine": machine_info(),
-        "versions": versions() | {name: importlib.metadata.version(name) for name in PEERS},
-        "seeds": [SEED],
-        "command": f"python -m benchmarks.sim --envs {envs} --threads {threads} --steps {options.steps}",
-        "notes": "Gymnasium's async environments are 32, a process each; the others are --envs.",
-        "figures": figures,
-    }
-    write_json(options.out, result)
+    merge_figures(
+        options.out,
+        "environments",
+        f"python -m benchmarks.sim --envs {envs} --threads {threads} --steps {options.steps}",
+        figures,
+        seeds=[SEED],
+        versions_too={name: importlib.metadata.version(name) for name in PEERS},
+        notes="Gymnasium's async environments are 32, a process each; the others are --envs.",
+    )
+    options.picture.parent.mkdir(parents=True, exist_ok=True)
+    bars = {TITLES[name]: rate for name, rate in rates.items()}
+    title = f"environment steps per second, {envs} environments, {threads} threads"
+    options.picture.write_bytes(bar_plot(bars, title, [TITLES[name] for name in OURS]))
     print("\n".join(f"{key}: {value}" for key, value in figures.items()))
 
 

@@ -84,6 +84,20 @@ def timing_plot(tick_ms: np.ndarray, late_ms: np.ndarray, period_ms: float) -> b
     return _png(figure)
 
 
+def bar_plot(values: Mapping[str, float], title: str, highlighted: Iterable[str] = ()) -> bytes:
+    """Return horizontal bars of named values, the highlighted names in another colour, each with its number."""
+    figure, axis = plt.subplots(figsize=(8, 0.42 * len(values) + 0.7))
+    names, ours = list(values), set(highlighted)
+    colors = ["#3b7dd8" if name in ours else "#b0b7c3" for name in names]
+    bars = axis.barh(names, [values[name] for name in names], color=colors)
+    axis.bar_label(bars, labels=[f"{values[name]:,.0f}" for name in names], padding=4, fontsize=9)
+    axis.invert_yaxis()
+    axis.margins(x=0.12)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.set_title(title, fontsize=10)
+    return _png(figure)
+
+
 def picture_png(image: np.ndarray) -> bytes:
     """Return a picture (H, W, 3), uint8, as PNG."""
     from PIL import Image

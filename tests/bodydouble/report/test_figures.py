@@ -8,7 +8,7 @@ import pytest
 
 from bodydouble.artifacts import read_json
 from bodydouble.errors import InputError
-from bodydouble.report.figures import merge_figures
+from bodydouble.report.figures import bar_plot, merge_figures
 
 
 def test_each_part_keeps_what_the_others_measured(tmp_path: Path) -> None:
@@ -29,3 +29,8 @@ def test_two_parts_cannot_measure_one_figure(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="figure 'x' is that of part 'one'"):
         merge_figures(path, "two", "python -m two", {"x": 2.0})
     assert read_json(path)["figures"] == {"x": 1.0}
+
+
+def test_bars_are_a_picture() -> None:
+    plot = bar_plot({"ours": 3.0, "theirs": 2.0}, "steps per second", ["ours"])
+    assert plot.startswith(b"\x89PNG") and plot != bar_plot({"ours": 3.0, "theirs": 2.0}, "steps per second")
