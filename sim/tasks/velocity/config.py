@@ -13,35 +13,35 @@ class VelocityRewards:
 
     track_linear: float = 2.0
     """Weight of the horizontal velocity's kernel."""
-    track_linear_width: float = 0.4
+    track_linear_width: float = 0.35
     """Width, m/s."""
     track_turn: float = 1.0
     """Weight of the yaw rate's kernel."""
     track_turn_width: float = 0.5
     """Width, rad/s."""
-    upright: float = 2.0
+    upright: float = 1.0
     """Cost of the squared horizontal part of gravity's direction in the base."""
-    bounce: float = 1.0
+    bounce: float = 0.5
     """Cost of the squared vertical velocity, (m/s)^2."""
-    wobble: float = 0.05
+    wobble: float = 0.02
     """Cost of the squared roll and pitch rates, (rad/s)^2."""
-    air_time: float = 1.0
-    """Weight of a foot's time in the air, counted as it lands, less the least that counts."""
-    air_time_least: float = 0.2
+    air_time: float = 2.0
+    """Weight of a foot's time in the air beyond the least that counts, given as it lands."""
+    air_time_least: float = 0.1
     """Time in the air from which on a step counts as a gain, s."""
-    air_time_most: float = 0.5
+    air_time_most: float = 0.4
     """Time in the air beyond which more is worth nothing, s."""
-    foot_height: float = 1.0
+    foot_height: float = 0.25
     """Cost of a moving foot's squared distance from the height it should swing at, times its speed over 10 cm^2."""
     foot_height_m: float = 0.08
     """Height at which a foot should swing, m."""
-    foot_slip: float = 0.25
+    foot_slip: float = 0.1
     """Cost of the squared speed of feet on the floor, (m/s)^2."""
-    joint_deviation: float = 0.2
+    joint_deviation: float = 0.1
     """Cost of the squared distance from the default pose, rad^2, of the joints that a step does not need."""
-    stand_still: float = 0.5
+    stand_still: float = 0.25
     """Cost of the distance from the default pose, rad, while told to stand."""
-    action_rate: float = 0.01
+    action_rate: float = 0.005
     """Cost of the squared change of the action."""
     joint_limit: float = 5.0
     """Cost of a radian beyond 95 % of a joint's range."""

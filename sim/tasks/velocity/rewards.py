@@ -127,8 +127,8 @@ def rewards(c: VelocityRewards) -> dict[str, Reward]:
     def air_time(s: VelocitySample) -> Array:
         # An event, not a rate: over a control step it is worth the seconds gained.
         xp = array_namespace(s.landed_after)
-        gain = xp.clip(s.landed_after, 0.0, c.air_time_most) - c.air_time_least
-        gain = xp.where(s.landed_after > 0, gain, xp.zeros_like(gain))
+        # Short hops cost nothing: a price on them teaches to stand before it teaches to walk.
+        gain = xp.clip(s.landed_after - c.air_time_least, 0.0, c.air_time_most - c.air_time_least)
         return xp.sum(gain, axis=-1) * s.moving / s.step_s
 
     def foot_height(s: VelocitySample) -> Array:

@@ -41,15 +41,15 @@ def _one(name: str, **changes) -> float:
 def test_rewards_are_what_they_say():
     one = lambda *v: np.array([v], np.float32)  # noqa: E731
     assert _one("track_linear") == 1.0
-    # 0.4 m/s is one width of the kernel.
-    assert _one("track_linear", velocity=one(0.5, 0.4, 9.0)) == pytest.approx(math.exp(-1), rel=1e-5)
+    # 0.35 m/s is one width of the kernel.
+    assert _one("track_linear", velocity=one(0.5, 0.35, 9.0)) == pytest.approx(math.exp(-1), rel=1e-5)
     assert _one("track_turn", ang_vel=one(9.0, 9.0, 1.0)) == pytest.approx(math.exp(-4), rel=1e-5)
     assert _one("upright", gravity=one(0.6, 0.0, -0.8)) == pytest.approx(-0.36, rel=1e-5)
     assert _one("bounce", velocity=one(0, 0, -2.0)) == -4.0
     assert _one("wobble", ang_vel=one(1.0, 2.0, 9.0)) == -5.0
-    # Landed after 0.4 s: 0.2 s beyond the least, in one step of 0.02 s.
-    assert _one("air_time", landed_after=one(0.4, 0.0)) == pytest.approx(0.2 / 0.02, rel=1e-5)
-    assert _one("air_time", landed_after=one(0.1, 9.0)) == pytest.approx((-0.1 + 0.3) / 0.02, rel=1e-4)
+    # Landed after 0.3 s: 0.2 s beyond the least, in one step of 0.02 s; 9 s count as 0.4 s, 0.05 s as nothing.
+    assert _one("air_time", landed_after=one(0.3, 0.0)) == pytest.approx(0.2 / 0.02, rel=1e-5)
+    assert _one("air_time", landed_after=one(0.05, 9.0)) == pytest.approx(0.3 / 0.02, rel=1e-5)
     assert _one("air_time", landed_after=one(0.4, 0.0), moving=np.float32([0.0])) == 0.0
     assert _one("foot_height") == pytest.approx(0.0, abs=1e-9)
     assert _one("foot_height", clearance=one(0.0, 0.03)) == pytest.approx(-(0.05**2) / 0.01, rel=1e-4)
