@@ -58,12 +58,17 @@ class _NpzDataclass:
                 if missing:
                     raise InputError(f"{path}: is no {cls.__name__} file, it lacks {', '.join(missing)}")
                 values = {field.name: data[field.name] for field in fields if field.name in data}
+        except InputError:
+            raise
         except FileNotFoundError:
             raise InputError(f"{path}: no such file") from None
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
-            raise InputError(f"{path}: cannot be read as {cls.__name__} ({error}); write it again") from None
+        except Exception as error:  # numpy, zipfile and zlib on foreign bytes, each with classes of its own
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{path}: cannot be read as {cls.__name__} ({reason}); write it again") from None
         out = {}
         for name, value in values.items():
+            if not isinstance(value, np.ndarray):
+                raise InputError(f"{path}: its entry {name} is no array; write it again")
             if value.dtype.kind == "U":
                 out[name] = str(value) if value.ndim == 0 else tuple(str(item) for item in value)
             else:

@@ -150,7 +150,11 @@ def _millimetres(raw: np.ndarray, factor: float) -> np.ndarray:
 def _inside(folder: Path, name: str) -> Path:
     """Return the path of a listed file; lists come from others, so it must lie in the folder."""
     path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError):  # a name that no file can have
+        inside = False
+    if not inside:
         raise InputError(f"{folder}: lists {name!r}, which lies outside of it; check rgb.txt and depth.txt")
     return path
 
