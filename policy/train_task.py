@@ -19,6 +19,7 @@ from policy.rl import runner as rl
 from policy.rl.ppo import PPO, PPOConfig
 from policy.rl.resume import save_training
 from policy.rl.tensorboard import Curves
+from policy.threads import use_threads
 from policy.training_run import (
     CHECKPOINT_FILE,
     CURVES_FOLDER,
@@ -42,7 +43,7 @@ class TaskTrainConfig:
 
     warm_start: str = "none"
     """Where to start: "none", or a checkpoint (.safetensors) of the same task and robot."""
-    updates: int = 300
+    updates: int = 400
     """Updates of PPO; each collects `ppo.steps` control steps of every environment."""
     envs: int = 256
     """Environments; a GPU takes thousands."""
@@ -60,7 +61,7 @@ class TaskTrainConfig:
     """Episodes of each evaluation, with the task's randomisation."""
     net: NetConfig = field(default_factory=lambda: NetConfig((256, 128), (256, 128)))
     """Sizes of the networks; only for a training from nothing."""
-    ppo: PPOConfig = field(default_factory=lambda: PPOConfig(gamma=0.95, target_kl=0.03, optimizer=AdamConfig(lr=5e-4)))
+    ppo: PPOConfig = field(default_factory=lambda: PPOConfig(gamma=0.95, target_kl=0.02, optimizer=AdamConfig(lr=5e-4)))
     """PPO."""
 
 
@@ -87,7 +88,7 @@ def default_config(task: str) -> TaskTrainConfig:
     """Return the settings that a task is trained with from nothing unless others are given."""
     if task == "velocity":
         # What a step does shows over more of the future than an arm's motion.
-        ppo = PPOConfig(gamma=0.97, target_kl=0.03, optimizer=AdamConfig(lr=5e-4))
+        ppo = PPOConfig(gamma=0.97, target_kl=0.02, optimizer=AdamConfig(lr=5e-4))
         return TaskTrainConfig(net=NetConfig((512, 256, 128), (512, 256, 128)), ppo=ppo)
     return TaskTrainConfig()
 
@@ -125,7 +126,7 @@ def train_task(
     device = torch.device("cuda:0" if config.backend == "warp" else "cpu")
     out.mkdir(parents=True, exist_ok=True)
     backend = make_backend(task, config, config.envs, config.seed)
-    env = TaskEnv(backend, task, dump=out / "nan_state.npz", final_policy_obs=False)
+    env = TaskEnv(backend, task, dump=out / "nan_state.npz", final_policy_obs=False, spread=True)
     net, before = _start_net(inputs.get("start"), env, name, config, device)
     started = judge(task, net, config)
     ppo = PPO(net, config.ppo)
@@ -193,7 +194,7 @@ def make_backend(task: Task, config: TaskTrainConfig, envs: int, seed: int) -> S
         return WarpBatch(task.model, envs, seed)
     from sim.backend.cpu_batch import CpuBatch
 
-    return CpuBatch(task.model, envs, seed, config.threads)
+    return CpuBatch(task.model, envs, seed, use_threads(config.threads))
 
 
 @torch.no_grad()

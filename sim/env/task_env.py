@@ -45,7 +45,12 @@ class TaskEnv:
     """N robots at a task. An action is an offset from the default pose (contract mode `residual_default`)."""
 
     def __init__(
-        self, backend: SimBackend, task: Task, dump: Path = Path("nan_state.npz"), final_policy_obs: bool = True
+        self,
+        backend: SimBackend,
+        task: Task,
+        dump: Path = Path("nan_state.npz"),
+        final_policy_obs: bool = True,
+        spread: bool = False,
     ) -> None:
         """Set the environments up; call `reset` before the first step.
 
@@ -54,6 +59,8 @@ class TaskEnv:
             task: The task.
             dump: File that receives the state when the physics diverges.
             final_policy_obs: Whether `final_obs` holds the policy's observation too; PPO needs only the critic's.
+            spread: Whether `reset` gives each episode an age of its own, so that they do not all end at once and each
+                batch of a training sees every part of an episode.
 
         Raises:
             InputError: The control step is no multiple of the physics step, or the randomisation cannot be applied.
@@ -71,7 +78,7 @@ class TaskEnv:
             )
         self._push_term = self._checked_push(task)
         self._last_step = round(task.episode_s * task.control_hz)
-        self._final_policy_obs = final_policy_obs
+        self._final_policy_obs, self._spread = final_policy_obs, spread
         as_array = backend.asarray
         self._default = as_array(robot.default_joint_pos)
         self._scale, self._ctrl_factor = as_array(robot.action_scale), as_array(robot.control_per_rad)
@@ -113,6 +120,9 @@ class TaskEnv:
         everywhere = self.backend.asarray([True] * self.num_envs)
         self._own = {}
         self._restart(everywhere)
+        if self._spread:
+            ages = self.backend.random(self.num_envs) * self._last_step
+            self._own["age"] = self._xp.astype(ages, self._xp.int64)
         state = self._state(*self.backend.get_state())
         frame = self._frame(state)
         self._own["history"], policy = self._builder.push(self._builder.start_history(frame), frame)

@@ -106,6 +106,14 @@ def test_a_seed_repeats_the_episode_at_any_number_of_threads() -> None:
     np.testing.assert_array_equal(runs[0], runs[1])
 
 
+def test_spread_episodes_do_not_end_at_once() -> None:
+    task = make_task("reach", "i2rt_yam", ReachConfig(episode_s=0.4))
+    env = TaskEnv(CpuBatch(task.model, 64, 0, 1), task, spread=True)
+    env.reset()
+    ended = [int(env.step(np.zeros((64, env.num_joints), np.float32)).truncated.sum()) for _ in range(10)]
+    assert sum(ended) == 64 and max(ended) < 20 and min(ended) > 0
+
+
 def test_a_snapshot_goes_on_exactly() -> None:
     first, second = (environment("velocity", "unitree_go1", seed=4, episode_s=0.3) for _ in range(2))
     action = np.full((4, 12), 0.1, np.float32)
