@@ -9,7 +9,9 @@ from typing import Literal
 
 from bodydouble.artifacts import write_json
 from bodydouble.motion import RobotMotion
+from bodydouble.report.motion_plot import feasibility_plot
 from sim.retarget.config import RetargetConfig
+from sim.retarget.feasibility import check_feasibility
 from sim.retarget.hand import retarget_hand
 from sim.retarget.own_motion import refine
 from sim.retarget.retarget import retarget_clip
@@ -20,7 +22,9 @@ from sim.stage.stage import PHYSICS_DT, REFERENCE_FILE
 from sim.stage.write import add_floor, write_stage
 
 METRICS_FILE = "metrics.json"
-"""Figures of the motion."""
+"""Figures of the motion, and a verdict per second."""
+PLOT_FILE = "feasibility.png"
+"""What the robot can do, over time."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,18 @@ class RetargetedFile:
     """The robot's motion."""
     figures: dict[str, float]
     """Its figures."""
+    seconds: list[dict[str, float | str | bool]]
+    """A verdict per second; see `Feasibility.seconds`."""
 
     def __str__(self) -> str:
-        """One line: where it is and how good it is."""
+        """One line: where it is, how good it is, and which seconds the robot cannot do."""
         figures = self.figures
+        bad = [f"{second['second']} ({second['cause']})" for second in self.seconds if not second["feasible"]]
+        verdict = f"cannot do seconds {', '.join(bad[:8])}{', ...' * (len(bad) > 8)}" if bad else "all can be done"
         return (
             f"{self.path}: {self.motion.duration_s:.1f} s, {figures['limit_violations']:.0f} limit violations, "
-            f"foot skate {figures['foot_skate_cm_s']:.2f} cm/s, penetration {figures['penetration_mm']:.1f} mm"
+            f"foot skate {figures['foot_skate_cm_s']:.2f} cm/s, penetration {figures['penetration_mm']:.1f} mm; "
+            f"{verdict}"
         )
 
 
@@ -73,6 +82,9 @@ def retarget_file(path: Path, robot: str, out: Path, config: PipelineConfig | No
     source = load_source(Path(path), spec, config.source, config.retarget.fps)
     result = follow(source, spec, config.retarget)
     motion, figures = result.motion, result.figures
+    feasible = check_feasibility(motion, spec, result.scene)
+    seconds = feasible.seconds()
+    figures = figures | feasible.figures()
     out = Path(out)
     if config.stage == "none":
         out.mkdir(parents=True, exist_ok=True)
@@ -83,9 +95,15 @@ def retarget_file(path: Path, robot: str, out: Path, config: PipelineConfig | No
         add_floor(model)
         if scene is not None:
             add_solids(model, scene)
-        write_stage(model, spec, [motion], out, config=config, inputs={"motion": Path(path)}, figures=figures)
-    write_json(out / METRICS_FILE, {"motion": Path(path).name, "robot": spec.name, "figures": figures})
-    return RetargetedFile(out, motion, figures)
+        inputs = {"motion": Path(path)}
+        extra = {"feasibility": seconds}
+        write_stage(model, spec, [motion], out, config=config, inputs=inputs, figures=figures, extra=extra)
+    verdicts = {"figures": figures, "feasibility": seconds}
+    write_json(out / METRICS_FILE, {"motion": Path(path).name, "robot": spec.name} | verdicts)
+    (out / PLOT_FILE).write_bytes(
+        feasibility_plot(feasible.torque, feasible.speed, feasible.residual, seconds, feasible.fps)
+    )
+    return RetargetedFile(out, motion, figures, seconds)
 
 
 @dataclass(frozen=True, eq=False)

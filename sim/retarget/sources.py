@@ -15,10 +15,11 @@ from bodydouble.motion import HumanMotion, RobotMotion
 from sim.retarget.bvh import load_bvh
 from sim.retarget.holosoma import load_climb, load_g1_reference
 from sim.retarget.lafan1 import load_lafan1
+from sim.retarget.skeleton_bag import load_skeleton_bag
 from sim.retarget.utd_mhad import load_utd_mhad
 from sim.robots.spec import RobotSpec
 
-SUFFIXES = (".bvh", ".csv", ".npy", ".npz", ".mat")
+SUFFIXES = (".bvh", ".csv", ".npy", ".npz", ".mat", ".db3")
 """Suffixes of the motion files that are read."""
 
 
@@ -66,7 +67,8 @@ def load_source(path: Path, robot: RobotSpec, config: SourceConfig | None = None
     """Return the motion of a file.
 
     Read are BVH files, LAFAN1 clips retargeted by Unitree (csv), holosoma's human joint positions (npy, with the
-    boxes beside them) and G1 references (npz), skeletons of UTD-MHAD (mat), and this project's motions (npz).
+    boxes beside them) and G1 references (npz), skeletons of UTD-MHAD (mat), ROS 2 bags of tracked skeletons (db3 or
+    the bag's folder), and this project's motions (npz).
 
     Args:
         path: The file.
@@ -78,6 +80,8 @@ def load_source(path: Path, robot: RobotSpec, config: SourceConfig | None = None
         InputError: The file is missing, damaged or of no known kind, or holds the motion of another robot.
     """
     config = config or SourceConfig()
+    if path.suffix.lower() == ".db3" or (path / "metadata.yaml").is_file():
+        return MotionSource(human=cut(load_skeleton_bag(path), config))
     if not path.is_file():
         raise InputError(f"{path}: no such motion file; expected one of {', '.join(SUFFIXES)}")
     suffix = path.suffix.lower()
