@@ -19,6 +19,7 @@ from policy.rl import runner as rl
 from policy.rl.ppo import PPO, PPOConfig
 from policy.rl.resume import save_training
 from policy.rl.tensorboard import Curves
+from policy.threads import use_threads
 from policy.training_run import (
     CHECKPOINT_FILE,
     CURVES_FOLDER,
@@ -48,7 +49,7 @@ class TrainConfig:
     envs: int = 256
     """Environments."""
     threads: int = 0
-    """Threads of the simulation; 0 takes every core."""
+    """Threads of the simulation and of torch, which take turns; 0 takes every core."""
     seed: int = 0
     """Seed."""
     checkpoint_every: int = 10
@@ -127,10 +128,11 @@ def train(stage_path: Path, out: Path, config: TrainConfig | None = None) -> Tra
     if is_current(out / MANIFEST_FILE, key):
         manifest = read_json(out / MANIFEST_FILE)
         return Trained(out, manifest["figures"], manifest["kept"])
+    threads = use_threads(config.threads)
     torch.manual_seed(config.seed)
     out.mkdir(parents=True, exist_ok=True)
     env = TrackingEnv(
-        CpuBatch(stage.compile(visuals=False), config.envs, config.seed, config.threads),
+        CpuBatch(stage.compile(visuals=False), config.envs, config.seed, threads),
         robot, stage.motions, config.task, dump=out / "nan_state.npz", final_policy_obs=False,
     )  # fmt: skip
     net, before = _start_net(start, env, robot, config)
@@ -244,7 +246,7 @@ def _judge(stage: Stage, robot: TrackedRobot, net: ActorCritic, config: TrainCon
         control_hz=stage.control_hz, episode_s=seconds, end_hold_s=0.5, reset=ResetConfig.exact(),
         termination=config.task.termination, randomisation=RandomisationConfig(),
     )  # fmt: skip
-    backend = CpuBatch(stage.compile(visuals=False), config.eval_envs, config.seed + 1, config.threads)
+    backend = CpuBatch(stage.compile(visuals=False), config.eval_envs, config.seed + 1, use_threads(config.threads))
     env = TrackingEnv(backend, robot, stage.motions, task)
 
     policy = MeanPolicy(net)

@@ -13,6 +13,7 @@ from policy.nets.mlp import mlp
 from policy.nets.normalizer import RunningNorm
 from policy.nets.onnx_export import write_onnx
 from policy.nets.recurrent import RecurrentActor
+from policy.threads import one_thread
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,15 @@ class ActorCritic(nn.Module):
         """Build both networks. The critic sees its own observation, also what no robot can measure, and no memory."""
         super().__init__()
         self.config = config
-        self.actor = (
-            RecurrentActor(policy_size, action_size, config.actor_layers, config.memory)
-            if config.memory
-            else Actor(policy_size, action_size, config.actor_layers)
-        )
-        self.log_std = nn.Parameter(torch.full((action_size,), math.log(config.init_std)))
-        self.critic_norm = RunningNorm(critic_size)
-        self.critic_net = mlp((critic_size, *config.critic_layers, 1), last_gain=1.0)
+        with one_thread():
+            self.actor = (
+                RecurrentActor(policy_size, action_size, config.actor_layers, config.memory)
+                if config.memory
+                else Actor(policy_size, action_size, config.actor_layers)
+            )
+            self.log_std = nn.Parameter(torch.full((action_size,), math.log(config.init_std)))
+            self.critic_norm = RunningNorm(critic_size)
+            self.critic_net = mlp((critic_size, *config.critic_layers, 1), last_gain=1.0)
 
     def empty_memory(self, count: int) -> torch.Tensor:
         """Return the memory (count, M) at the start of episodes."""
@@ -78,10 +80,14 @@ class ActorCritic(nn.Module):
     def act(
         self, obs: torch.Tensor, memory: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return sampled actions (B, J), their log-probabilities (B,), the mean actions and the next memory (B, M)."""
-        mean, memory = self.mean(obs, memory)
-        action = mean + torch.exp(self.log_std) * torch.randn_like(mean)
-        return action, self.log_prob(action, mean), mean, memory
+        """Return sampled actions (B, J), their log-probabilities (B,), the mean actions and the next memory (B, M).
+
+        On the CPU they are the same bits at any number of torch's threads.
+        """
+        with one_thread():
+            mean, memory = self.mean(obs, memory)
+            action = mean + torch.exp(self.log_std) * torch.randn_like(mean)
+            return action, self.log_prob(action, mean), mean, memory
 
     def means(self, obs: torch.Tensor, memory: torch.Tensor, starts: torch.Tensor, steps: int) -> torch.Tensor:
         """Return the mean actions (T * B, J) of a minibatch, step after step.
