@@ -222,7 +222,7 @@ class Container:
             if opcode == records.DATA_END:
                 break
             if opcode == records.CHUNK:
-                times, ids = [], set()
+                first, last, ids = 1 << 63, -1, set()
                 for inner, body in records.split_records(
                     records.decompress_chunk(self._read(at + 9, length), self.limits)
                 ):
@@ -230,11 +230,11 @@ class Container:
                         self._add_definition(index, inner, body)
                     elif inner == records.MESSAGE:
                         message = records.parse_message(body, self.limits)
-                        times.append(message.log_time)
+                        first, last = min(first, message.log_time), max(last, message.log_time)
                         ids.add(message.channel_id)
                         self._count(index, message)
-                if times:
-                    self._add_chunk(index, ChunkRef(min(times), max(times), at, after - at, frozenset(ids), False))
+                if ids:
+                    self._add_chunk(index, ChunkRef(first, last, at, after - at, frozenset(ids), False))
             elif opcode in (records.SCHEMA, records.CHANNEL):
                 self._add_definition(index, opcode, self._read(at + 9, length))
             elif opcode == records.METADATA:

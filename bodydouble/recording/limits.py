@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MESSAGE_BYTES = 256
+"""What holding a message costs beside its content: a chunk of empty messages is small, and they are not."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -30,7 +33,7 @@ class Limits:
     max_metadata_bytes: int = 16 << 20
     """All metadata records together."""
     max_pending_bytes: int = 256 << 20
-    """Most bytes held at once to put messages of overlapping chunks into time order."""
+    """Most bytes held at once to put messages of overlapping chunks into time order, with MESSAGE_BYTES for each."""
     max_pending_frames: int = 64
     """Most depth images held while their colour image or pose is still to come."""
 

@@ -12,7 +12,7 @@ from bodydouble.errors import RecordingError
 from bodydouble.recording import messages
 from bodydouble.recording.camera import CameraInfo, CameraReader, CameraSummary
 from bodydouble.recording.container import ChunkRef, Container
-from bodydouble.recording.limits import DEFAULT_LIMITS, Limits
+from bodydouble.recording.limits import DEFAULT_LIMITS, MESSAGE_BYTES, Limits
 from bodydouble.recording.records import Channel, RawMessage
 from bodydouble.recording.rgbd import RgbdFrame
 from bodydouble.recording.topics import CameraTopics, find_cameras
@@ -207,26 +207,28 @@ class RecordingReader:
         for chunk in chunks:
             while heap and heap[0][0] < chunk.start_time:
                 raw = heapq.heappop(heap)[3]
-                pending -= len(raw.data)
+                pending -= len(raw.data) + MESSAGE_BYTES
                 yield raw
-            pending += self._push(heap, chunk, ids)
-            if pending > self._limits.max_pending_bytes:
-                raise RecordingError(
-                    f"{self.path}: more than {self._limits.max_pending_bytes} bytes of chunks overlap in time; "
-                    "write it again in the order of time"
-                )
+            pending = self._push(heap, chunk, ids, pending)
         while heap:
             yield heapq.heappop(heap)[3]
 
-    def _push(self, heap: list[tuple[int, int, int, RawMessage]], chunk: ChunkRef, ids: frozenset[int]) -> int:
-        size = 0
+    def _push(
+        self, heap: list[tuple[int, int, int, RawMessage]], chunk: ChunkRef, ids: frozenset[int], pending: int
+    ) -> int:
+        """Put a chunk's messages on the heap, and return how many bytes are held now."""
         for at, raw in enumerate(self._container.messages_of(chunk)):
             if raw.channel_id in ids:
                 if len(raw.data) * _COPY_BELOW < memoryview(raw.data.obj).nbytes:
                     raw = raw._replace(data=memoryview(bytes(raw.data)))
                 heapq.heappush(heap, (raw.log_time, chunk.offset, at, raw))
-                size += len(raw.data)
-        return size
+                pending += len(raw.data) + MESSAGE_BYTES
+                if pending > self._limits.max_pending_bytes:
+                    raise RecordingError(
+                        f"{self.path}: more than {self._limits.max_pending_bytes} bytes of messages overlap in time; "
+                        "write it again in the order of time"
+                    )
+        return pending
 
     def _decode(self, raw: RawMessage, channel: Channel) -> Any:
         if raw.channel_id not in self._checked_channels:

@@ -223,6 +223,21 @@ def test_decompression_bombs_are_refused(tmp_path):
             pytest.fail(name)
 
 
+def test_empty_messages_are_not_free(tmp_path):
+    """A chunk of empty messages compresses to nearly nothing; as objects that wait they would fill the memory."""
+    inner = schema_and_channel() + message(b"") * 10_000
+    path = tmp_path / "r.mcap"
+    path.write_bytes(mcap_file(chunk(inner, "zstd", stored=zstandard.compress(inner))))
+    assert path.stat().st_size < 2000
+    with RecordingReader(path) as reader:
+        assert sum(1 for _ in reader.raw_messages()) == 10_000
+    with (
+        pytest.raises(RecordingError, match="more than 1048576 bytes of messages overlap in time"),
+        RecordingReader(path, limits=Limits(max_pending_bytes=1 << 20)) as reader,
+    ):
+        list(reader.raw_messages())
+
+
 @pytest.mark.parametrize(
     "data",
     [
