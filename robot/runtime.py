@@ -70,7 +70,7 @@ class TickResult:
         """Return the result as JSON types; numbers keep every bit."""
         out: dict[str, Any] = {}
         for name, value in vars(self).items():
-            out[name] = [float(x) for x in value] if isinstance(value, np.ndarray) else value
+            out[name] = value.tolist() if isinstance(value, np.ndarray) else value
         return out
 
 

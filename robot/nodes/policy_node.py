@@ -210,7 +210,7 @@ class PolicyNode(LifecycleNode):
                     joint_names=names, points=[JointTrajectoryPoint(positions=command, time_from_start=period)]
                 )
             )
-        self._tick = self._publisher(String, TICK, reliable(200))
+        self._tick = self._publisher(String, TICK, latched(200))
         self._diagnostics = self._publisher(DiagnosticArray, DIAGNOSTICS, reliable(1))
         self._publisher(String, CONTRACT, latched()).publish(String(data=contract.to_json()))
         gains = {"joint_names": contract.joint_names, "kp": contract.kp, "kd": contract.kd}

@@ -42,7 +42,7 @@ GAINS = "policy/gains"
 SKILL = "skill"
 """std_msgs/String: JSON with the skill that the orchestrator chose and its reason."""
 TICK = "policy/tick"
-"""std_msgs/String: JSON of every tick, numbers exact."""
+"""std_msgs/String: JSON of every tick, numbers exact; the last 200 are kept for late subscribers that ask for them."""
 HEARTBEAT = "heartbeat"
 """std_msgs/Empty: the operator is there."""
 DIAGNOSTICS = "/diagnostics"
@@ -72,13 +72,16 @@ def latest(depth: int) -> QoSProfile:
     )
 
 
-def latched() -> QoSProfile:
-    """Return the quality of service of what is said once: late subscribers get the last message too."""
+def latched(depth: int = 1) -> QoSProfile:
+    """Return the quality of service of what late subscribers that ask for it get too: the last `depth` messages.
+
+    A publisher knows of a subscriber before that one knows of it: what must not be lost in between is sent so.
+    """
     return QoSProfile(
         reliability=ReliabilityPolicy.RELIABLE,
         durability=DurabilityPolicy.TRANSIENT_LOCAL,
         history=HistoryPolicy.KEEP_LAST,
-        depth=1,
+        depth=depth,
     )
 
 

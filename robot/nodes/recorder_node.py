@@ -33,6 +33,7 @@ from robot.nodes.process import (
     ODOM,
     SKILL,
     TICK,
+    latched,
     reliable,
     running_node,
 )
@@ -70,7 +71,9 @@ class Recorder:
         self.dropped = self.written = 0
         for name, (kind, msgtype) in TOPICS.items():
             topic = node.resolve_topic_name(name)
-            node.create_subscription(kind, name, self._receiver(topic, msgtype), reliable(1000), raw=True)
+            # A replay begins at the first tick: it is asked for where it was sent before this was connected.
+            qos = latched(1000) if name == TICK else reliable(1000)
+            node.create_subscription(kind, name, self._receiver(topic, msgtype), qos, raw=True)
         self._thread = threading.Thread(target=self._write, name="recorder-writer", daemon=True)
         self._thread.start()
 

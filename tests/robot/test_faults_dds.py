@@ -84,8 +84,7 @@ def test_hold_and_resume_while_active(running: Rig) -> None:
     since = len(running.ticks)
     running.trigger("hold")
     running.tick(lambda t: t["mode"] == "hold", "hold", since)
-    running.trigger("resume")
-    running.tick(lambda t: t["mode"] == "run", "run", since)
+    running.resume()
     modes = [t["mode"] for t in running.ticks[since:]]
     order = [mode for mode, before in zip(modes, [None, *modes], strict=False) if mode != before]
     assert order[-4:] == ["ramp_out", "hold", "ramp", "run"]
@@ -242,8 +241,7 @@ def test_policy_killed_and_restarted(running: Rig, fault_log: FaultLog) -> None:
     running.start_policy("autostart:=true", "hold_at_start:=true")
     running.tick(lambda t: t["mode"] == "hold" and t["tick"] > 5, "hold", since)
     assert all(np.allclose(command, held, atol=1e-12) for command in running.commands[count:]), "held where it stands"
-    running.trigger("resume")
-    running.tick(lambda t: t["mode"] == "run", "run", since)
+    running.resume()
     jump = float(np.abs(running.commands[count] - held).max())
     fault_log.passed("policy_killed", "the robot keeps its last command; a restarted policy holds the present pose and "
                      "ramps in", first_command_from_pose_rad=jump)  # fmt: skip
