@@ -48,8 +48,8 @@ class Sensors:
         self._longest = 0 if delay is None else int(delay.distribution.support[1])
 
     def begin(self, state: RobotState) -> dict[str, Array]:
-        """Return fresh offsets, delays and past readings for all N robots."""
-        n, xp = self._backend.num_envs, self._backend.xp
+        """Return fresh offsets, delays and past readings for robots whose episodes begin in this state."""
+        n, xp = state.joint_pos.shape[0], self._backend.xp
         memory: dict[str, Array] = {}
         for sensor, term in self._bias.items():
             memory[f"bias_{sensor}"] = term.draw(self._backend, n, self._size(sensor, state))

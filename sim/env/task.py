@@ -42,12 +42,12 @@ class World:
 
 @dataclass(frozen=True)
 class Start:
-    """Fresh episodes for all N environments; the environment takes those that it needs."""
+    """Fresh episodes of M environments."""
 
     qpos: Array
-    """Positions (N, nq)."""
+    """Positions (M, nq)."""
     qvel: Array
-    """Velocities (N, nv)."""
+    """Velocities (M, nv)."""
     memory: Memory
     """The task's memory at the start."""
 
@@ -75,8 +75,8 @@ class BoundTask(Protocol):
         """Sample to whether an episode failed (N,), bool, by name; the first that holds is the cause."""
         ...
 
-    def begin(self) -> Start:
-        """Return fresh episodes."""
+    def begin(self, count: int) -> Start:
+        """Return fresh episodes for `count` environments."""
         ...
 
     def sample(self, world: World, memory: Memory) -> Any:

@@ -11,6 +11,7 @@ from bodydouble.errors import InputError
 from bodydouble.observation import ObservationBuilder, ObservationSpec, RobotState
 from bodydouble.randomisation import RandomisedTerm
 from sim.backend.protocol import SimBackend
+from sim.env.chosen import Chosen
 from sim.env.controlled_robot import JointIndex
 from sim.env.guard import DivergenceGuard
 from sim.env.model_randomiser import randomise_models
@@ -117,9 +118,8 @@ class TaskEnv:
 
     def reset(self) -> dict[str, Array]:
         """Start every environment anew and return its observations."""
-        everywhere = self.backend.asarray([True] * self.num_envs)
-        self._own = {}
-        self._restart(everywhere)
+        self._own, self._memory, self._sensed = {}, {}, {}
+        self._restart(Chosen(self.backend))
         if self._spread:
             ages = self.backend.random(self.num_envs) * self._last_step
             self._own["age"] = self._xp.astype(ages, self._xp.int64)
@@ -182,9 +182,9 @@ class TaskEnv:
         if self._final_policy_obs:
             _, final_obs["policy"] = self._builder.push(own["history"], self._frame(state))
         done = terminated | truncated
-        # On a GPU the question would wait for it; there every step draws for all and takes for those that are done.
-        if self.backend.device != "cpu" or bool(xp.any(done)):
-            self._restart(done)
+        chosen = Chosen(self.backend, done)
+        if not chosen.empty:
+            self._restart(chosen)
             state = self._state(*self.backend.get_state())
             frame = self._frame(state)
             history = xp.where(done[:, None, None], self._builder.start_history(frame), own["history"])
@@ -245,34 +245,30 @@ class TaskEnv:
             kick = term.draw(self.backend, self.num_envs, 2) + xp.zeros_like(qvel[:, :2])
             added = xp.concat([kick, xp.zeros_like(qvel[:, 2:])], axis=-1)
             self.backend.set_state(qpos, xp.where(due[:, None], qvel + added, qvel))
-            own["push_in"] = xp.where(due, self._draw_push(), own["push_in"])
+            own["push_in"] = xp.where(due, self._draw_push(self.num_envs), own["push_in"])
         own["push_in"] = own["push_in"] - 1
 
-    def _draw_push(self) -> Array:
+    def _draw_push(self, count: int) -> Array:
         assert self._push_term is not None and self._push_term.interval_s is not None
-        seconds = self._push_term.interval_s.sample(self.backend, self.num_envs)
+        seconds = self._push_term.interval_s.sample(self.backend, count)
         return self._xp.astype(seconds * self.task.control_hz, self._xp.int64)
 
-    def _restart(self, done: Array) -> None:
-        """Give the environments in `done` (N,) a new episode; the others are left as they are."""
-        xp, backend, n = self._xp, self.backend, self.num_envs
-        start = self._task.begin()
-        qpos, qvel = backend.get_state()
-        rows = done[:, None]
-        backend.set_state(xp.where(rows, start.qpos, qpos), xp.where(rows, start.qvel, qvel))
+    def _restart(self, chosen: Chosen) -> None:
+        """Give the chosen environments a new episode; the others are left as they are."""
+        xp, backend, count = self._xp, self.backend, chosen.count
+        start = self._task.begin(count)
+        chosen.set_state(start.qpos, start.qvel)
         state = self._state(start.qpos, start.qvel)
-        zeros = backend.asarray([0] * n)
+        zeros = backend.asarray([0] * count)
         own = {"age": zeros, "latency": zeros, "action": xp.zeros_like(state.joint_pos), "target": state.joint_pos}
         if self._latency is not None:
-            own["latency"] = xp.astype(self._latency.draw(backend, n, 1)[:, 0], xp.int64)
+            own["latency"] = xp.astype(self._latency.draw(backend, count, 1)[:, 0], xp.int64)
         if self._push_term is not None:
-            own["push_in"] = self._draw_push()
-        self._own = {**self._own, **self._taken(done, own, self._own)}
-        self._memory = self._taken(done, start.memory, self._memory)
-        self._sensed = self._taken(done, self._sensors.begin(state), self._sensed)
+            own["push_in"] = self._draw_push(count)
+        self._own |= _put(chosen, self._own, own)
+        self._memory = _put(chosen, self._memory, start.memory)
+        self._sensed = _put(chosen, self._sensed, self._sensors.begin(state))
 
-    def _taken(self, done: Array, fresh: dict[str, Array], old: dict[str, Array]) -> dict[str, Array]:
-        return {
-            name: self._xp.where(done[(..., *[None] * (array.ndim - 1))], array, old[name]) if name in old else array
-            for name, array in fresh.items()
-        }
+
+def _put(chosen: Chosen, old: dict[str, Array], fresh: dict[str, Array]) -> dict[str, Array]:
+    return {name: chosen.put(old[name], array) if name in old else array for name, array in fresh.items()}

@@ -48,8 +48,8 @@ class ArmStarts:
         self._spread = backend.asarray(spread)
         self._lower, self._upper = backend.asarray(lower), backend.asarray(upper)
 
-    def draw(self) -> Array:
-        """Return positions (N, nq): the home pose, the joints disturbed."""
+    def draw(self, count: int) -> Array:
+        """Return positions (count, nq): the home pose, the joints disturbed."""
         backend, xp = self._backend, self._backend.xp
-        drawn = Uniform(-1.0, 1.0).sample(backend, backend.num_envs, self._home.shape[0])
+        drawn = Uniform(-1.0, 1.0).sample(backend, count, self._home.shape[0])
         return xp.minimum(xp.maximum(self._home + self._spread * drawn, self._lower), self._upper)

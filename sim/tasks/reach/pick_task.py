@@ -119,11 +119,11 @@ class BoundPickTask:
         self._radius, self._azimuth = math.hypot(x, y), math.atan2(y, x)
         self._at_home = backend.asarray(home_pose(model, task.site)[0])
 
-    def begin(self) -> Start:
+    def begin(self, count: int) -> Start:
         """Return disturbed home poses, a box in front, and a height each."""
-        xp, backend, n = self._xp, self._backend, self._backend.num_envs
+        xp, backend, n = self._xp, self._backend, count
         box = self._task.config.box
-        qpos = self._starts.draw()
+        qpos = self._starts.draw(n)
         radius = self._radius + Uniform(-box.radius, box.radius).sample(backend, n)
         azimuth = self._azimuth + Uniform(-box.angle, box.angle).sample(backend, n)
         half_yaw = 0.5 * Uniform(-box.yaw, box.yaw).sample(backend, n)

@@ -110,11 +110,11 @@ class BoundReachTask:
         self._targets = backend.asarray(np.concatenate(task.targets, axis=-1))
         self._at_home = backend.asarray(np.concatenate(home_pose(task.model, task.site)))
 
-    def begin(self) -> Start:
+    def begin(self, count: int) -> Start:
         """Return disturbed home poses with a target each."""
-        xp, n = self._xp, self._backend.num_envs
-        qpos = self._starts.draw()
-        drawn = self._backend.random(n)
+        xp = self._xp
+        qpos = self._starts.draw(count)
+        drawn = self._backend.random(count)
         index = xp.astype(drawn * self._targets.shape[0], xp.int64)
         index = xp.minimum(index, xp.zeros_like(index) + self._targets.shape[0] - 1)
         nv = self._backend.model.nv

@@ -125,17 +125,17 @@ class BoundVelocityTask:
         self._low, self._high = backend.asarray(bounds.low), backend.asarray(bounds.high)
         self._step_s = 1.0 / config.control_hz
 
-    def begin(self) -> Start:
+    def begin(self, count: int) -> Start:
         """Return the default pose, disturbed, with a fresh command."""
-        xp, backend, n = self._xp, self._backend, self._backend.num_envs
+        xp, backend, n = self._xp, self._backend, count
         j, starts = self._task.robot.num_joints, self._task.config.starts
         zero = backend.random(n, 1) * 0.0
         joint_pos = self._default + Uniform(-starts.joint_noise, starts.joint_noise).sample(backend, n, j)
         joint_pos = xp.minimum(xp.maximum(joint_pos, self._lower), self._upper)
         kick = Uniform(-starts.velocity_noise, starts.velocity_noise).sample(backend, n, 6)
         memory = {
-            "command": self._draw_command(),
-            "command_in": self._draw_interval(),
+            "command": self._draw_command(n),
+            "command_in": self._draw_interval(n),
             "air_time": zero + backend.asarray([0.0] * self._feet.count),
             "foot_pos": zero[..., None] + backend.asarray(np.zeros((self._feet.count, 3))),
             # Body poses are those of before the reset, so that feet have a velocity only from the second step on.
@@ -147,14 +147,14 @@ class BoundVelocityTask:
             memory=memory,
         )
 
-    def _draw_command(self) -> Array:
-        backend, n = self._backend, self._backend.num_envs
+    def _draw_command(self, n: int) -> Array:
+        backend = self._backend
         drawn = self._low + (self._high - self._low) * backend.random(n, len(COMMAND_NAMES))
         walk = backend.random(n, 1) >= self._task.config.commands.stand_share
         return self._xp.where(walk, drawn, self._xp.zeros_like(drawn))
 
-    def _draw_interval(self) -> Array:
-        seconds = Uniform(*self._task.config.commands.interval_s).sample(self._backend, self._backend.num_envs)
+    def _draw_interval(self, n: int) -> Array:
+        seconds = Uniform(*self._task.config.commands.interval_s).sample(self._backend, n)
         return self._xp.astype(seconds * self._task.config.control_hz, self._xp.int64)
 
     def sample(self, world: World, memory: Memory) -> VelocitySample:
@@ -198,8 +198,9 @@ class BoundVelocityTask:
         left = memory["command_in"] - 1
         command = memory["command"]
         if self._backend.device != "cpu" or bool(self._xp.any(due)):
-            command = self._xp.where(due[:, None], self._draw_command(), command)
-            left = self._xp.where(due, self._draw_interval(), left)
+            n = self._backend.num_envs
+            command = self._xp.where(due[:, None], self._draw_command(n), command)
+            left = self._xp.where(due, self._draw_interval(n), left)
         return {
             "command": command,
             "command_in": left,
