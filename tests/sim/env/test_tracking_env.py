@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import mujoco
 import numpy as np
 import pytest
 import torch
@@ -168,3 +169,18 @@ def test_numpy_and_torch_step_alike(make_env, exact: TrackingConfig, flat: Stage
         ended += int((result.terminated | result.truncated).sum())
         first, second = result.obs, other.obs
     assert ended >= 6
+
+
+def test_a_model_without_actuators_is_refused(flat: Stage) -> None:
+    spec = mujoco.MjSpec.from_file(str(flat.model_path))
+    for part in (*spec.actuators, *spec.keys):
+        spec.delete(part)
+    bare = CpuBatch(spec.compile(), 1, seed=0, threads=1)
+    with pytest.raises(InputError, match="the model has 0 actuators for 29 joints"):
+        TrackingEnv(bare, TrackedRobot.from_spec(flat.robot), flat.motions, TrackingConfig())
+
+
+def test_a_task_whose_control_step_is_no_multiple_is_refused(flat: Stage) -> None:
+    batch = CpuBatch(flat.compile(visuals=False), 1, seed=0, threads=1)
+    with pytest.raises(InputError, match=r"is 3\.33.* physics steps of 0.005 s"):
+        TrackingEnv(batch, TrackedRobot.from_spec(flat.robot), flat.motions, TrackingConfig(control_hz=60.0))
