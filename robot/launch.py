@@ -126,7 +126,7 @@ def run(policy: Path, stage: Path, out: Path, config: RunConfig | None = None) -
         ticks = read_ticks(folder / RUN_FILE)
         found = tracking(ticks, truth, reference)
         figures = run_figures(ticks, found) | _recorder_figures(folder / RUN_FILE)
-        with np.load(truth) as data:
+        with np.load(truth, allow_pickle=False) as data:
             figures["sim_slipped_s"] = float(data["slipped_s"])
         np.savez_compressed(
             folder / TRACKING_FILE, **vars(found), tick_ms=np.array([tick["tick_ms"] for tick in ticks]),
