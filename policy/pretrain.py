@@ -18,7 +18,8 @@ from typing import Any
 import mujoco
 import torch
 
-from policy.checkpoint import CheckpointInfo, save_checkpoint
+from bodydouble.errors import InputError
+from policy.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from policy.nets.actor_critic import ActorCritic, MeanPolicy, NetConfig
 from policy.optim.registry import REGISTRY
 from policy.rl.ppo import PPO, PPOConfig
@@ -33,6 +34,7 @@ from sim.tasks.tracking.library import load_library
 
 SAVE_EVERY_S = 60.0
 """Time between checkpoints, s."""
+_START_COUNT = 2e7
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,11 +47,14 @@ def main(argv: list[str] | None = None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     model = mujoco.MjModel.from_binary_path(args.model)
     robot = TrackedRobot.load(Path(args.robot))
-    motions = load_library(Path(args.motions), model)
+    motions = [motion for path in args.motions for motion in load_library(Path(path), model)]
     print(f"{len(motions)} motions, {sum(m.duration_s for m in motions):.0f} s", flush=True)
     backend = _backend(args, model, args.envs)
     task = TrackingEnv(backend, robot, motions, TrackingConfig(), dump=out / "nan_state.npz", final_policy_obs=False)
     net = make_net(task.reset(), len(robot.joint_names), NetConfig(memory=args.memory), device)
+    begun_at = 0
+    if args.start:
+        begun_at = _start_from(args.start, net)
     ppo = PPO(net, PPOConfig(optimizer=REGISTRY[args.optimizer](lr=args.lr)))
     runner = Runner(task, ppo, device)
     if args.resume and not resume_training(Path(args.resume), runner):
@@ -64,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
             policy_size=net.actor.norm.mean.shape[0],
             critic_size=net.critic_norm.mean.shape[0],
             net=net.config,
-            env_steps=progress.env_steps,
+            env_steps=begun_at + progress.env_steps,
             updates=progress.update,
             extra={"lr": ppo.lr, "command": " ".join(["policy.pretrain", *(argv or sys.argv[1:])])},
         )
@@ -85,10 +90,29 @@ def main(argv: list[str] | None = None) -> int:
         dump=out / "nan_rollout.safetensors",
     )  # fmt: skip
     save(last)
-    figures = figures_of(args, model, robot, motions, net)
+    judged = load_library(Path(args.judge), model) if args.judge else motions
+    figures = figures_of(args, model, robot, judged, net)
     print(json.dumps(figures), flush=True)
     (out / "eval.json").write_text(json.dumps({"figures": figures, "config": asdict(TrackingConfig())}))
     return 0
+
+
+def _start_from(path: str, net: ActorCritic) -> int:
+    """Load a checkpoint's network; return the environment steps that it has seen.
+
+    Raises:
+        InputError: The checkpoint's network is another.
+    """
+    start, info, _ = load_checkpoint(Path(path))
+    sizes = (info.policy_size, info.critic_size, info.net)
+    expected = (net.actor.norm.mean.shape[0], net.critic_norm.mean.shape[0], net.config)
+    if sizes != expected:
+        raise InputError(f"{path}: holds a network of sizes {sizes}, expected {expected}")
+    net.load_state_dict(start.state_dict())
+    # What it has seen counts no more than a few updates of the new motions.
+    for norm in (net.actor.norm, net.critic_norm):
+        norm.count.clamp_(max=_START_COUNT)
+    return info.env_steps
 
 
 @torch.no_grad()
@@ -132,7 +156,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="compiled MuJoCo model (.mjb): the robot on a floor")
     parser.add_argument("--robot", required=True, help="the robot's names, limits and scales (.json)")
-    parser.add_argument("--motions", required=True, help="library of reference motions (.npz)")
+    parser.add_argument("--motions", required=True, nargs="+", help="libraries of reference motions (.npz)")
     parser.add_argument("--out", required=True, help="folder for checkpoints and log")
     parser.add_argument("--minutes", type=float, default=8.0, help="training time")
     parser.add_argument("--envs", type=int, default=8192, help="environments")
@@ -142,6 +166,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--optimizer", choices=tuple(REGISTRY), default="adam", help="optimizer")
     parser.add_argument("--memory", type=int, default=0, help="size of the policy's recurrent memory; 0: none")
     parser.add_argument("--lr", type=float, default=1e-3, help="learning rate")
+    parser.add_argument("--start", default="", help="checkpoint whose network to start from, as at a first update")
+    parser.add_argument("--judge", default="", help="library of motions to judge the policy on; none: the training's")
     parser.add_argument("--resume", default="", help="full.safetensors to go on from")
     return parser.parse_args(argv)
 

@@ -14,6 +14,7 @@ from bodydouble.frames import quat_from_matrix
 from bodydouble.motion import HumanMotion
 from perception.body.anny_body import CONTACT_NAMES, JOINT_NAMES, AnnyBody, RestBody
 from perception.body.anny_data import BONE_NAMES, BONE_PARENTS, SHAPE_NAMES
+from perception.synthetic.gaits import GAITS
 from perception.synthetic.inverse_kinematics import two_bone
 from perception.synthetic.motions import MotionConfig, Proportions, Tracks, plan, random_segments, with_segments
 from perception.synthetic.room import Mesh
@@ -73,7 +74,7 @@ def act(config: MotionConfig, shape: tuple[float, ...] = DEFAULT_SHAPE, scene: M
     body = whole_body()
     rest = body.rest(torch.tensor(shape, dtype=body.dtype))
     bones = rest.joint_pos[: len(BONE_NAMES)].numpy().astype(np.float64)
-    tracks = _within_reach(plan(config, proportions(rest), on_scene=scene is not None), bones, config.fps)
+    tracks = _within_reach(plan(config, proportions(rest), on_scene=scene is not None, more=GAITS), bones, config.fps)
     around = Surroundings.of(scene)
     if tracks.rest.any():
         tracks = place_on(tracks, around, lambda planned: _pose(planned, bones), shape, config.fps)
@@ -208,7 +209,7 @@ def _solve(tracks: Tracks, rest: np.ndarray) -> np.ndarray:
             forward,
             -hinge,
         )
-        rotation[:, ankle] = rotation[:, toe] = foot
+        rotation[:, ankle] = rotation[:, toe] = foot @ _rot_y(tracks.foot_pitch[:, side])
         shoulder, elbow, wrist = (index[f"{name}_{part}"] for part in ("shoulder", "elbow", "wrist"))
         hand = tracks.pelvis + (heading @ tracks.hands[:, side, :, None])[..., 0]
         out = 0.5 if side == 0 else -0.5

@@ -6,7 +6,7 @@ kinematics. Lengths are those of the person given, so a small person takes small
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -34,7 +34,11 @@ class Segment:
     """How much: depth of a squat or bow (1 is deep), metres walked, radians turned to the left, metres climbed (a
     negative amount steps down backwards)."""
     side: str = "right"
-    """Which hand: left, right or both."""
+    """Which hand: left, right or both; of a gait, the foot that goes first."""
+    turn: float = 0.0
+    """Radians turned to the left on the way of a gait."""
+    pace: float = 1.0
+    """Steps per second of a gait, relative to the usual ones at its speed."""
 
 
 DEMO_SEGMENTS = (
@@ -76,6 +80,8 @@ class Tracks:
     """Ankle positions (T, 2, 3), left before right, world, m."""
     foot_yaw: Array
     """Foot headings (T, 2), rad."""
+    foot_pitch: Array
+    """Foot pitch (T, 2), rad, positive with the toes down."""
     hands: Array
     """Wrist positions (T, 2, 3), m."""
     contact: Array
@@ -102,6 +108,8 @@ class Proportions:
     """Length of upper arm and forearm."""
     shoulder: tuple[float, float]
     """Height over the pelvis, and distance from the middle, of a shoulder."""
+    rest_hand: tuple[float, float, float] | None = None
+    """Where the left wrist hangs, from the pelvis in its heading frame; None lets the arms hang almost straight."""
 
 
 def min_jerk(frames: int) -> Array:
@@ -111,7 +119,7 @@ def min_jerk(frames: int) -> Array:
 
 
 @dataclass
-class _Planner:
+class Planner:
     """Appends segments to the tracks; the last row is the present posture."""
 
     body: Proportions
@@ -121,6 +129,7 @@ class _Planner:
     rows: list[dict[str, Array]] = field(default_factory=list)
 
     def start(self, xy: tuple[float, float], heading: float) -> None:
+        """Stand at a place, the weight on both feet."""
         across = np.array([-np.sin(heading), np.cos(heading)])
         feet = np.zeros((2, 3))
         for foot, sign in enumerate((1, -1)):
@@ -133,6 +142,7 @@ class _Planner:
                 "torso": np.zeros(3),
                 "feet": feet,
                 "foot_yaw": np.full(2, heading),
+                "foot_pitch": np.zeros(2),
                 "hands": self.rest_hands(),
                 "contact": np.array([True, True]),
                 "seat": np.array(False),
@@ -141,11 +151,13 @@ class _Planner:
         )
 
     def rest_hands(self) -> Array:
+        """Return where both hands hang (2, 3), from the pelvis in its heading frame, m."""
         height, width = self.body.shoulder
-        hand = np.array([0.06, width + 0.12, height - 0.88 * self.body.arm])
+        hand = np.array(self.body.rest_hand or [0.06, width + 0.12, height - 0.88 * self.body.arm])
         return np.stack([hand, hand * [1, -1, 1]])
 
     def frames(self, seconds: float) -> int:
+        """Return how many frames a time takes."""
         return max(2, round(seconds * self.fps))
 
     def blend(self, seconds: float, **targets: Array | list[float] | float) -> None:
@@ -158,6 +170,7 @@ class _Planner:
             self.rows.append(row)
 
     def forward(self, distance: float, across: float = 0.0) -> Array:
+        """Return the way (2,) ahead and to the left, world, m."""
         yaw = float(self.rows[-1]["heading"])
         ahead, left = np.array([np.cos(yaw), np.sin(yaw)]), np.array([-np.sin(yaw), np.cos(yaw)])
         return distance * ahead + across * left
@@ -239,11 +252,11 @@ class _Planner:
             self.rows.append(row)
 
 
-def _stand(p: _Planner, s: Segment) -> None:
+def _stand(p: Planner, s: Segment) -> None:
     p.blend(s.seconds)
 
 
-def _reach(p: _Planner, s: Segment) -> None:
+def _reach(p: Planner, s: Segment) -> None:
     height, width = p.body.shoulder
     target = np.array([0.80 * p.body.arm * s.amount, 0.7 * width, height - 0.10])
     lean = p.stance() + np.array([*p.forward(0.02), -0.01])
@@ -252,7 +265,7 @@ def _reach(p: _Planner, s: Segment) -> None:
     p.blend(0.4 * s.seconds, hands=p.rest_hands(), torso=np.zeros(3), pelvis=p.stance())
 
 
-def _raise(p: _Planner, s: Segment) -> None:
+def _raise(p: Planner, s: Segment) -> None:
     height, width = p.body.shoulder
     target = np.array([0.30, width + 0.22, height + 0.35 * s.amount * p.body.arm])
     p.blend(0.4 * s.seconds, hands=p.hands_to(s.side, target))
@@ -260,7 +273,7 @@ def _raise(p: _Planner, s: Segment) -> None:
     p.blend(0.4 * s.seconds, hands=p.rest_hands())
 
 
-def _squat(p: _Planner, s: Segment) -> None:
+def _squat(p: Planner, s: Segment) -> None:
     drop = 0.36 * p.body.leg * s.amount
     height, width = p.body.shoulder
     hands = p.hands_to("both", np.array([0.55 * p.body.arm, width + 0.04, height - 0.30]))
@@ -270,14 +283,14 @@ def _squat(p: _Planner, s: Segment) -> None:
     p.blend(0.42 * s.seconds, pelvis=p.stance(), torso=np.zeros(3), hands=p.rest_hands())
 
 
-def _bow(p: _Planner, s: Segment) -> None:
+def _bow(p: Planner, s: Segment) -> None:
     down = p.stance() - [*p.forward(0.07 * s.amount), 0.02 * s.amount]
     p.blend(0.42 * s.seconds, pelvis=down, torso=[0.35 * s.amount, 0.45 * s.amount, 0.0])
     p.blend(0.16 * s.seconds)
     p.blend(0.42 * s.seconds, pelvis=p.stance(), torso=np.zeros(3))
 
 
-def _pick_up(p: _Planner, s: Segment) -> None:
+def _pick_up(p: Planner, s: Segment) -> None:
     drop = 0.42 * p.body.leg * s.amount
     down = p.stance() - [*p.forward(0.10 * s.amount), drop]
     hands = p.hands_to(s.side, np.array([0.62 * p.body.arm, 0.5 * p.body.shoulder[1], -0.12]))
@@ -286,13 +299,13 @@ def _pick_up(p: _Planner, s: Segment) -> None:
     p.blend(0.42 * s.seconds, pelvis=p.stance(), torso=np.zeros(3), hands=p.rest_hands())
 
 
-def _look(p: _Planner, s: Segment) -> None:
+def _look(p: Planner, s: Segment) -> None:
     p.blend(0.4 * s.seconds, torso=[0.0, 0.0, 0.5 * s.amount])
     p.blend(0.2 * s.seconds)
     p.blend(0.4 * s.seconds, torso=np.zeros(3))
 
 
-def _walk(p: _Planner, s: Segment) -> None:
+def _walk(p: Planner, s: Segment) -> None:
     """Walk straight; the step length and time follow from distance and duration."""
     count = max(2, round(s.seconds / 0.72))
     length = s.amount / (count - 0.5)
@@ -312,7 +325,7 @@ def _walk(p: _Planner, s: Segment) -> None:
     p.blend(0.35 * seconds, pelvis=p.stance())
 
 
-def _turn(p: _Planner, s: Segment) -> None:
+def _turn(p: Planner, s: Segment) -> None:
     count = 2 * max(1, int(np.ceil(abs(s.amount) / 0.5)))
     begin = float(p.rows[-1]["heading"])
     centre = p.rows[-1]["feet"][:, :2].mean(axis=0)
@@ -327,7 +340,7 @@ def _turn(p: _Planner, s: Segment) -> None:
     p.blend(0.35 * s.seconds / (count + 0.35), pelvis=p.stance())
 
 
-def _sit(p: _Planner, s: Segment) -> None:
+def _sit(p: Planner, s: Segment) -> None:
     """Sit down on a seat of 0.45 m behind the person, and stay; on a scene, on what stands there."""
     seat = p.stance() - [*p.forward(SIT_BACK * p.body.leg), 0.0]
     seat[2] = 0.45 + 0.10
@@ -337,20 +350,20 @@ def _sit(p: _Planner, s: Segment) -> None:
     p.rows[-1]["seat"] = np.array(True)
 
 
-def _stand_up(p: _Planner, s: Segment) -> None:
+def _stand_up(p: Planner, s: Segment) -> None:
     begin = p.rows[-1]["pelvis"]
     p.rows[-1] = {**p.rows[-1], "seat": np.array(False)}
     p.blend(0.5 * s.seconds, pelvis=0.5 * (begin + p.stance()), torso=[0.55, 0.35, 0.0], rest=0.0, **p.lap(0.5))
     p.blend(0.5 * s.seconds, pelvis=p.stance(), torso=np.zeros(3), **p.lap(0.0))
 
 
-def _climb(p: _Planner, s: Segment) -> None:
+def _climb(p: Planner, s: Segment) -> None:
     """Step up on a platform ahead with both feet, one after the other; down again backwards, the same way."""
     length = CLIMB_STEP * p.body.leg
     if s.amount >= 0:
         _step_up(p, s.seconds, s.amount, length)
         return
-    below = _Planner(p.body, p.fps, p.on_scene, p.ground + s.amount)
+    below = Planner(p.body, p.fps, p.on_scene, p.ground + s.amount)
     lower = np.array([*p.forward(-length), s.amount])
     now = p.rows[-1]
     below.rows.append({**now, "pelvis": now["pelvis"] + lower, "feet": now["feet"] + lower})
@@ -359,7 +372,7 @@ def _climb(p: _Planner, s: Segment) -> None:
     p.ground += s.amount
 
 
-def _step_up(p: _Planner, seconds: float, rise: float, length: float) -> None:
+def _step_up(p: Planner, seconds: float, rise: float, length: float) -> None:
     begin = p.rows[-1]
     lead, trail = begin["feet"][0], begin["feet"][1]
     onto = np.array([*p.forward(length), rise])
@@ -375,7 +388,7 @@ def _step_up(p: _Planner, seconds: float, rise: float, length: float) -> None:
     p.blend(0.10 * seconds, pelvis=p.stance())
 
 
-def _lie(p: _Planner, s: Segment) -> None:
+def _lie(p: Planner, s: Segment) -> None:
     """Squat, sit down on the floor with the hands behind, lie back. The feet stand all the time."""
     stance, leg = p.stance(), p.body.leg
     height, width = p.body.shoulder
@@ -398,10 +411,10 @@ def _lie(p: _Planner, s: Segment) -> None:
     p.blend(0.08 * s.seconds)
 
 
-def _get_up(p: _Planner, s: Segment) -> None:
+def _get_up(p: Planner, s: Segment) -> None:
     """Get up from the floor the way one lay down."""
     now = p.rows[-1]
-    up = _Planner(p.body, p.fps, p.on_scene, p.ground)
+    up = Planner(p.body, p.fps, p.on_scene, p.ground)
     standing = {"pelvis": p.stance(), "torso": np.zeros(3), "hands": p.rest_hands(), "rest": np.array(0.0)}
     up.rows.append({**now, **standing, "seat": np.array(False)})
     _lie(up, s)
@@ -427,25 +440,33 @@ SEGMENTS = {
 """Everything a person can do in a clip."""
 
 
-def plan(config: MotionConfig, body: Proportions, *, on_scene: bool = False) -> Tracks:
+def plan(
+    config: MotionConfig,
+    body: Proportions,
+    *,
+    on_scene: bool = False,
+    more: Mapping[str, Callable[[Planner, Segment], None]] | None = None,
+) -> Tracks:
     """Return the tracks of a clip.
 
     Args:
         config: The clip.
         body: The person's lengths.
         on_scene: Whether who sits is to rest on a scene's surface; otherwise the seat is thought to be there.
+        more: Segments beside SEGMENTS.
 
     Raises:
         InputError: A segment is unknown or has no duration.
     """
-    planner = _Planner(body, config.fps, on_scene)
+    planner = Planner(body, config.fps, on_scene)
     planner.start(config.start_xy, config.heading)
+    segments = {**SEGMENTS, **(more or {})}
     for segment in config.segments:
-        if segment.kind not in SEGMENTS or segment.seconds <= 0 or segment.side not in ("left", "right", "both"):
+        if segment.kind not in segments or segment.seconds <= 0 or segment.side not in ("left", "right", "both"):
             raise InputError(
-                f"segment {segment} is not possible; kinds: {', '.join(SEGMENTS)}; seconds must be positive"
+                f"segment {segment} is not possible; kinds: {', '.join(segments)}; seconds must be positive"
             )
-        SEGMENTS[segment.kind](planner, segment)
+        segments[segment.kind](planner, segment)
     rows = planner.rows
     stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     return Tracks(**stacked)
