@@ -93,7 +93,7 @@ class PolicyRuntime:
         if contract.follows_reference:
             _check_reference(policy, reference)
         self.contract = contract
-        self._policy = policy
+        self.policy = policy
         self.safety = SafetyFilter(contract, safety or SafetyConfig())
         default = np.array(contract.default_joint_pos, dtype=np.float32)
         try:
@@ -314,7 +314,7 @@ class PolicyRuntime:
         if engagement is not self.engagement:
             # The policy begins anew: what it saw and did before it let go says nothing about now.
             self._history = None
-            self._memory = self._policy.empty_memory()
+            self._memory = self.policy.empty_memory()
             self._last_action = np.zeros_like(self._last_action)
         self.engagement = engagement
 
@@ -344,7 +344,7 @@ class PolicyRuntime:
         if self._history is None:
             self._history = self._builder.start_history(frame)
         self._history, obs = self._builder.push(self._history, frame)
-        action, self._memory = self._policy.step(obs[0], self._memory)
+        action, self._memory = self.policy.step(obs[0], self._memory)
         self._last_action = np.nan_to_num(action, nan=0.0, posinf=0.0, neginf=0.0)[None]
         if self._default is not None:
             base = self._default

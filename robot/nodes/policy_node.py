@@ -56,6 +56,7 @@ from robot.nodes.process import (
     IMU,
     JOINT_STATES,
     ODOM,
+    SETTINGS,
     SKILL,
     TICK,
     TRAJECTORY,
@@ -216,6 +217,9 @@ class PolicyNode(LifecycleNode):
         gains = {"joint_names": contract.joint_names, "kp": contract.kp, "kd": contract.kd}
         gains["effort_limit"] = contract.effort_limit
         self._publisher(String, GAINS, latched()).publish(String(data=json.dumps(gains)))
+        settings: dict[str, Any] = {"policy_sha256": runtime.policy.sha256, "signer": runtime.policy.signer}
+        settings["safety"] = dataclasses.asdict(runtime.safety.config)
+        self._publisher(String, SETTINGS, latched()).publish(String(data=json.dumps(settings)))
         for source, (topic, kind) in _SENSORS.items():
             self._subscribe(kind, topic, self._taker(source), latest(5))
         if contract.command_names and runtime.command_input.is_velocity:

@@ -28,7 +28,7 @@ from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from robot.nodes.process import CONTRACT, DIAGNOSTICS, GAINS, latched, reliable
+from robot.nodes.process import CONTRACT, DIAGNOSTICS, GAINS, SETTINGS, latched, reliable
 from tests.robot.samples import JOINTS, toy_contract
 
 NAMESPACE = "/g1"
@@ -75,7 +75,7 @@ class Rig:
         self._listen(String, "policy/tick", lambda m: self.ticks.append(json.loads(m.data)), latched(200))
         self._listen(Float64MultiArray, "forward_position_controller/commands", self._on_command)
         self._listen(JointTrajectory, "joint_trajectory_controller/joint_trajectory", self.trajectories.append)
-        for topic in (CONTRACT, GAINS):
+        for topic in (CONTRACT, GAINS, SETTINGS):
             self._listen(String, topic, lambda m, t=topic: self.announced.update({t: json.loads(m.data)}), latched())
         from diagnostic_msgs.msg import DiagnosticArray
 

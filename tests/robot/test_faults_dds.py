@@ -16,7 +16,7 @@ pytest.importorskip("rclpy")
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 
-from robot.nodes.process import CONTRACT, GAINS, running_node
+from robot.nodes.process import CONTRACT, GAINS, SETTINGS, running_node
 from robot.run_figures import read_ticks
 from tests.robot.faults import FaultLog
 from tests.robot.rig import NAMESPACE, Reading, Rig
@@ -57,6 +57,8 @@ def test_lifecycle_states_answer_and_gate_the_commands(rig: Rig) -> None:
     contract = rig.wait(lambda: rig.announced.get(CONTRACT), "the contract")
     gains = rig.wait(lambda: rig.announced.get(GAINS), "the gains")
     assert contract["joint_names"] == gains["joint_names"] == list(JOINTS) and gains["kp"] == [10.0] * 3
+    settings = rig.wait(lambda: rig.announced.get(SETTINGS), "the settings")
+    assert settings["safety"]["stop_input_age_s"] == 1.5 and len(settings["policy_sha256"]) == 64
     time.sleep(0.2)
     assert not rig.commands and not rig.ticks, "an inactive policy says nothing"
     assert rig.transition("activate") and rig.state() == "active"
