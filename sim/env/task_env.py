@@ -64,7 +64,8 @@ class TaskEnv:
                 batch of a training sees every part of an episode.
 
         Raises:
-            InputError: The control step is no multiple of the physics step, or the randomisation cannot be applied.
+            InputError: The control step is no multiple of the physics step, an episode is shorter than one, or the
+                randomisation cannot be applied.
         """
         robot = task.robot
         self.backend, self.task, self.robot = backend, task, robot
@@ -79,6 +80,8 @@ class TaskEnv:
             )
         self._push_term = self._checked_push(task)
         self._last_step = round(task.episode_s * task.control_hz)
+        if self._last_step < 1:
+            raise InputError(f"task {task.name}: an episode of {task.episode_s} s is shorter than a control step")
         self._final_policy_obs, self._spread = final_policy_obs, spread
         as_array = backend.asarray
         self._default = as_array(robot.default_joint_pos)

@@ -51,11 +51,17 @@ class VelocityTask:
         """Build the task for a robot.
 
         Raises:
-            InputError: The robot has a fixed base or no feet.
+            InputError: The robot has a fixed base or no feet, or standing still lies outside of the commands' ranges.
         """
         if not robot.floating_base or not robot.foot_bodies or not robot.foot_geoms:
             raise InputError(
                 f"robot {robot.name}: has no feet or a fixed base; the task 'velocity' is for legged robots"
+            )
+        ranges = (config.commands.forward, config.commands.left, config.commands.turn)
+        if config.commands.stand_share > 0 and not all(low <= 0 <= high for low, high in ranges):
+            raise InputError(
+                f"commands {ranges} do not hold 0, but a share of {config.commands.stand_share} is to stand still; "
+                "widen them, or set stand_share 0"
             )
         model = floor_scene(robot)
         return cls(config, ControlledRobot.of(robot, model), model)

@@ -223,6 +223,8 @@ def test_a_randomisation_that_cannot_be_applied_is_refused(
 
 
 def test_a_control_step_that_is_no_multiple_of_the_physics_step_is_refused() -> None:
+    with pytest.raises(InputError, match="shorter than a control step"):
+        environment("reach", "i2rt_yam", episode_s=0.01)
     with pytest.raises(InputError, match="multiple of the physics step"):
         environment("reach", "i2rt_yam", control_hz=33.0)
 

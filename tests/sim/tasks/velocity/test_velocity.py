@@ -149,6 +149,18 @@ def test_a_robot_without_feet_or_with_other_soles_is_refused():
         Feet(CpuBatch(boxes, 1, 0, 1), robot)
 
 
+def test_commands_without_zero_are_refused_where_some_stand_still():
+    commands = VelocityCommands(forward=(0.5, 1.0))
+    with pytest.raises(InputError, match="widen them, or set stand_share 0"):
+        make_task("velocity", "unitree_go1", VelocityConfig(commands=commands))
+    commands = dataclasses.replace(commands, stand_share=0.0)
+    assert make_task("velocity", "unitree_go1", VelocityConfig(commands=commands)).command.low[0] == 0.5
+    with pytest.raises(InputError, match="the lower one first"):
+        _ = make_task(
+            "velocity", "unitree_go1", VelocityConfig(commands=VelocityCommands(turn=(1.0, -1.0), stand_share=0))
+        ).command
+
+
 def test_a_model_without_the_robots_actuators_is_refused():
     spec = robot_spec("unitree_go1")
     bare = mujoco.MjModel.from_xml_string(
