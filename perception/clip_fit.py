@@ -24,7 +24,7 @@ from perception.contact_chain import persistent
 from perception.fit_config import FitConfig
 from perception.fit_terms import add_data, add_free_space, add_posture, turns_against_rest
 from perception.scene_field import SceneField
-from perception.scene_terms import ANKLES, SOLES, add_scene, planted_soles
+from perception.scene_terms import ANKLES, SOLES, add_flat_feet, add_scene, planted_soles
 from perception.sight import Sight
 from perception.skin import Eyes, Matches, Skin, gather, match
 
@@ -266,6 +266,7 @@ def _add_planted(
     level = torch.cat([planted[:1], 0.5 * (planted[1:] + planted[:-1]), planted[-1:]])
     along = (rows[:, SOLES] * upward[..., None]).sum(2)
     equations.add(along, height, (config.level / len(SOLES)) * level)
+    add_flat_feet(equations, soles, rows[:, SOLES], upward, level[:, :2], config)
 
 
 def residuals(clip: Clip, body: ClipPose) -> torch.Tensor:

@@ -67,6 +67,8 @@ class FitConfig:
     """What `planted` is multiplied by in the last pass, where a foot is planted more likely than not."""
     level: float = 50.0
     """Weight of planted soles off the scene, 1/m^2."""
+    flat: float = 40.0
+    """Weight of a foot whose heel stands and whose ball is higher or lower than it, 1/m^2."""
     shape: float = 0.002
     """Weight of an average shape; one is five times the spread among people, as the Anny body's parameters count."""
     cell_m: float = 0.03

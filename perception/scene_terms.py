@@ -18,6 +18,8 @@ SOLES = [JOINT_NAMES.index(f"{side}_{part}") for part in ("heel", "ball") for si
 """Points under the feet."""
 ANKLES = [JOINT_NAMES.index(f"{side}_ankle") for side in ("left", "right")]
 """What stands still over a foot that stands on heel and ball: without it the foot could roll about the line between."""
+STEEP = 0.8
+"""Cosine to the vertical below which the normal of a surface is none that a foot stands on."""
 DEEPEST = 64
 """Skin vertices of a frame that are pushed out of the scene, the deepest ones."""
 
@@ -51,6 +53,35 @@ def add_scene(
     rows = motions.rows(gather(vertices, index), gather(outward, index), influence)
     equations.add(rows, -depth, weight, start=start)
     return cost + (weight * depth**2).sum(1)
+
+
+def add_flat_feet(
+    equations: ClipEquations,
+    soles: torch.Tensor,
+    rows: torch.Tensor,
+    upward: torch.Tensor,
+    standing: torch.Tensor,
+    config: FitConfig,
+) -> None:
+    """Pull feet flat whose heel stands: the ball comes to the heel's height over its surface.
+
+    Points of a foot are cut away with what it stands on, and that may have a hole under the foot: then nothing else
+    holds the ball.
+
+    Args:
+        equations: The sum, of T frames.
+        soles: Sole points (T, 4, 3), world, m, in the order of SOLES.
+        rows: Their derivatives (T, 4, 3, 69).
+        upward: Outward normals of the scene there (T, 4, 3).
+        standing: How likely each heel stands (T, 2).
+        config: Weights.
+    """
+    up = upward[:, :2]
+    along = ((rows[:, 2:] - rows[:, :2]) * up[..., None]).sum(2)
+    rise = ((soles[:, 2:] - soles[:, :2]) * up).sum(-1)
+    # Beside an edge the nearest surface is its side.
+    weight = config.flat * torch.where(up[..., 2] < STEEP, 0.0, standing)
+    equations.add(along, rise, weight)
 
 
 def planted_soles(height: torch.Tensor, soles: torch.Tensor, fps: float, early: float) -> torch.Tensor:

@@ -7,15 +7,16 @@ import pytest
 import torch
 
 from bodydouble.errors import InputError
+from bodydouble.frames import quat_from_rotvec
 from bodydouble.motion import HumanMotion
-from perception.body.anny_body import JOINT_NAMES
-from perception.body.jacobian import JOINT_INFLUENCE, SIZE, Motions
+from perception.body.anny_body import JOINT_NAMES, BodyState
+from perception.body.jacobian import JOINT_INFLUENCE, SIZE, Motions, stepped
 from perception.clip_fit import skin_of
 from perception.clip_solver import ClipEquations
 from perception.fit import FitConfig, FittedBody, fit_body
 from perception.initial_pose import InitialPose
 from perception.scene_field import SceneField, flat_field, scene_field
-from perception.scene_terms import add_scene, planted_soles
+from perception.scene_terms import SOLES, add_flat_feet, add_scene, planted_soles
 from perception.segment import PersonPoints
 from perception.sight import Sight
 from perception.skin import Skin, eyes_of, match
@@ -157,7 +158,7 @@ def test_too_few_frames_are_refused(walker):
         fit_body(person, 0.0, FAST)
 
 
-def standing(height: float) -> tuple[Skin, torch.Tensor, torch.Tensor]:
+def placed(height: float) -> tuple[Skin, torch.Tensor, torch.Tensor]:
     """The body with its heels at a height: skin, pose, root."""
     skin = Skin(300)
     pose = torch.tensor([1.0, 0, 0, 0]).repeat(1, 22, 1)
@@ -167,7 +168,7 @@ def standing(height: float) -> tuple[Skin, torch.Tensor, torch.Tensor]:
 
 
 def lift(height: float, field: SceneField, damping: float = 0.02) -> float:
-    skin, pose, root = standing(height)
+    skin, pose, root = placed(height)
     state, _ = skin.pose(pose, root, torch.full((5,), 0.5))
     equations = ClipEquations(1, SIZE, 0)
     cost = add_scene(equations, Motions(state), skin, state, field, FitConfig())
@@ -201,11 +202,35 @@ def test_planted_soles_are_low_and_slow():
     assert planted[:, [1, 2]].max() < 0.01
 
 
+@pytest.mark.parametrize(
+    ("up", "standing", "moves"), [((0, 0, 1), 1, True), ((0, 0, 1), 0, False), ((1, 0, 0), 1, False)]
+)
+def test_the_ball_of_a_foot_whose_heel_stands_comes_to_its_height(up, standing: int, moves: bool):
+    """Toes that hang into a hole are lifted; not while the heel is in the air, not beside the side of a step."""
+    skin, pose, root = placed(0.0)
+    pose[0, JOINT_NAMES.index("left_ankle")] = quat_from_rotvec(torch.tensor([0.0, 0.3, 0.0]))
+    shape = torch.full((5,), 0.5)
+
+    def hangs(pose: torch.Tensor, root: torch.Tensor) -> tuple[float, BodyState]:
+        state, _ = skin.pose(pose, root, shape)
+        soles = state.joint_pos[0, SOLES, 2]
+        return float(soles[0] - soles[2]), state
+
+    before, state = hangs(pose, root)
+    assert before > 0.03
+    equations = ClipEquations(1, SIZE, 0)
+    rows = Motions(state).point_rows(state.joint_pos[:, SOLES], JOINT_INFLUENCE[SOLES])
+    normal = torch.tensor(up, dtype=torch.float32).expand(1, 4, 3)
+    add_flat_feet(equations, state.joint_pos[:, SOLES], rows, normal, torch.full((1, 2), float(standing)), FitConfig())
+    after, _ = hangs(*stepped(pose, root, equations.solve_frames(0.02)))
+    assert abs(after) < 0.2 * before if moves else after == pytest.approx(before, abs=1e-5)
+
+
 def test_skin_in_free_space_is_pulled_back_and_hidden_skin_is_not_pulled():
     from perception.clip_fit import Clip, expected
     from perception.fit_terms import add_free_space
 
-    skin, pose, root = standing(0.0)
+    skin, pose, root = placed(0.0)
     state, normals = skin.pose(pose, root, torch.full((5,), 0.5))
     points = skin_of(state)[:, skin_of(state)[0, :, 2] > 0.5].clone()
     eye = torch.tensor([3.0, 0.0, 1.2])
