@@ -32,6 +32,7 @@ from sim.stage.movable import (
     add_movable,
     extend_keys,
     make_movable,
+    object_faces,
     object_reports,
     settle,
     support_below,
@@ -193,7 +194,7 @@ def _geometry(
         chosen = [number for number in wanted if number not in refused]
         if not chosen or parts is None:
             return build_collision(mesh, parts, path, config.furniture, convex), [], refused, {}
-        loose = np.any([parts.object_faces(number) for number in chosen], axis=0)
+        loose = np.any([object_faces(mesh, parts, number) for number in chosen], axis=0)
         support = support_below(mesh, parts, chosen, 0.5 * config.furniture.cell_m)
         collision = build_collision(mesh, parts, path, config.furniture, convex, loose=loose, support=support)
         things: list[Movable] = []

@@ -68,3 +68,19 @@ def cell_surface(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     vertices, index = np.unique(quads.reshape(-1, 3), axis=0, return_inverse=True)
     quad = index.reshape(-1, 4)
     return vertices + low, np.concatenate([quad[:, [0, 1, 2]], quad[:, [0, 2, 3]]])
+
+
+def filled(cells: np.ndarray) -> np.ndarray:
+    """Return the cells (N, 3) of a thing and those between them along at least two axes; below, the ground counts.
+
+    The inside and the underside of things are never seen.
+    """
+    grid, low = cell_grid(cells)
+
+    def between(axis: int) -> np.ndarray:
+        before = np.maximum.accumulate(grid, axis=axis)
+        after = np.flip(np.maximum.accumulate(np.flip(grid, axis=axis), axis=axis), axis=axis)
+        return after if axis == 2 else before & after
+
+    inside = sum(between(axis).astype(int) for axis in range(3)) >= 2
+    return np.argwhere(grid | inside) + low

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import mujoco
 import numpy as np
+from scipy.spatial import ConvexHull
 
 from bodydouble.errors import InputError
-from sim.stage.cells import cell_grid, cells_of, without_specks
-from sim.stage.convex import ConvexConfig, hulls_of
+from sim.stage.cells import cells_of, filled, without_specks
+from sim.stage.convex import ConvexConfig, hull_volume, hulls_of
 from sim.stage.furniture import Box
 from sim.stage.geoms import add_static
 from sim.stage.room_parts import RoomParts
@@ -24,6 +25,10 @@ SMALL = "small"
 """Asks for every object that is small enough."""
 _SETTLE_S = 2.0
 _GAP_M = 0.1
+_BESIDE_M = 0.02
+_ABOVE_M = 0.008
+_CONVEX = 1.25
+_CORNERS = np.argwhere(np.ones((2, 2, 2), dtype=bool))
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,27 @@ def wanted_objects(mesh: SceneMesh, parts: RoomParts | None, config: MovableConf
     return sorted(chosen)
 
 
+def object_faces(mesh: SceneMesh, parts: RoomParts, number: int) -> np.ndarray:
+    """Return the triangles of an object as a mask (F,), its lowest ones included.
+
+    What is close to the plane that a thing stands on counts for the plane when a scene is taken apart.
+    """
+    own = parts.object_faces(number)
+    if not own.any():
+        return own
+    corners = mesh.vertices[mesh.faces[own].ravel()]
+    low, high = corners.min(axis=0) - _BESIDE_M, corners.max(axis=0) + _BESIDE_M
+    centres = mesh.centres()
+    plane = parts.on_plane[number]
+    bottom = np.zeros(len(centres))
+    if plane >= 0:
+        normal = parts.normals[plane]
+        bottom = (parts.offsets[plane] - centres[:, :2] @ normal[:2]) / normal[2]
+    within = ((centres[:, :2] > low[:2]) & (centres[:, :2] < high[:2])).all(axis=1)
+    highest = mesh.vertices[mesh.faces, 2].max(axis=1)
+    return own | (within & (highest > bottom + _ABOVE_M) & (centres[:, 2] < low[2] + 2 * _BESIDE_M))
+
+
 def support_below(mesh: SceneMesh, parts: RoomParts, numbers: Sequence[int], spacing: float) -> Surface:
     """Return samples of the table tops that objects hide, under each object's outline.
 
@@ -126,7 +152,7 @@ def support_below(mesh: SceneMesh, parts: RoomParts, numbers: Sequence[int], spa
         corners = mesh.vertices[np.unique(mesh.faces[parts.object_faces(number)])]
         if plane < 0 or len(corners) == 0:
             continue
-        low, high = corners[:, :2].min(axis=0), corners[:, :2].max(axis=0)
+        low, high = corners[:, :2].min(axis=0) - _BESIDE_M, corners[:, :2].max(axis=0) + _BESIDE_M
         steps = [np.arange(a, b + spacing, spacing) for a, b in zip(low, high, strict=True)]
         xy = np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1).reshape(-1, 2)
         normal = parts.normals[plane]
@@ -154,7 +180,7 @@ def make_movable(
         hulls: Convex pieces of the collision geometry.
         convex: Settings of the pieces.
     """
-    faces = parts.object_faces(number)
+    faces = object_faces(mesh, parts, number)
     own = dataclasses.replace(mesh, faces=mesh.faces[faces])
     if len(own.faces) == 0:
         return None
@@ -170,8 +196,14 @@ def make_movable(
     if len(cells) == 0:
         return None
     lowest = int(cells[:, 2].min())
-    solid = _filled(np.concatenate([cells, *(_at(cells[cells[:, 2] <= lowest + 1], k) for k in range(lowest + 1))]))
-    pieces = hulls_of(solid, cell_m, convex.concavity_near, convex)
+    solid = filled(np.concatenate([cells, *(_at(cells[cells[:, 2] <= lowest + 1], k) for k in range(lowest + 1))]))
+    corners = np.unique((solid[:, None] + _CORNERS).reshape(-1, 3), axis=0) * cell_m
+    whole = corners[ConvexHull(corners).vertices]
+    # Most small things are nearly convex; CoACD is for those that are not.
+    if hull_volume(whole) <= _CONVEX * len(solid) * cell_m**3:
+        pieces = [whole]
+    else:
+        pieces = hulls_of(solid, cell_m, convex.concavity_near, convex)
     return Movable(number, origin, np.array([1.0, 0.0, 0.0, 0.0]), tuple(pieces), faces, origin)
 
 
@@ -275,16 +307,3 @@ def _ground(surface: Surface, lowest: float, boxes: Sequence[Box], hulls: Sequen
 
 def _at(cells: np.ndarray, layer: int) -> np.ndarray:
     return np.column_stack([cells[:, :2], np.full(len(cells), layer)])
-
-
-def _filled(cells: np.ndarray) -> np.ndarray:
-    """Return the cells (N, 3) and those between them along at least two axes; the ground counts as one below."""
-    grid, low = cell_grid(cells)
-
-    def between(axis: int) -> np.ndarray:
-        before = np.maximum.accumulate(grid, axis=axis)
-        after = np.flip(np.maximum.accumulate(np.flip(grid, axis=axis), axis=axis), axis=axis)
-        return after if axis == 2 else before & after
-
-    inside = sum(between(axis).astype(int) for axis in range(3)) >= 2
-    return np.argwhere(grid | inside) + low
