@@ -234,7 +234,9 @@ class PolicyContract:
             )
         if set(raw) != known:
             lacking, extra = sorted(known - set(raw)), sorted(set(raw) - known)
-            raise ContractError(f"contract lacks fields {lacking} and has unknown fields {extra}")
+            raise ContractError(
+                f"contract lacks fields {lacking} and has unknown fields {extra}; export the policy again"
+            )
         contract = cls(**{name: _parse_field(name, value) for name, value in raw.items()})
         contract.validate()
         return contract

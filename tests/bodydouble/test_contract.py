@@ -1,6 +1,8 @@
 import contextlib
 import dataclasses
 import json
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -189,3 +191,50 @@ def test_a_text_beyond_the_limit():
 def test_any_text_is_a_contract_error(text):
     with pytest.raises(ContractError):
         PolicyContract.from_json(text)
+
+
+# Version 1 is frozen.
+
+FIXTURE = Path(__file__).with_name("contract_v1.json")
+FROZEN = {
+    "action_mode", "action_scale", "command_high", "command_low", "command_names", "control_hz", "default_joint_pos",
+    "effort_limit", "golden_inputs", "golden_memory", "golden_outputs", "hashes", "joint_lower", "joint_names",
+    "joint_upper", "joint_velocity_limit", "kd", "kp", "memory_size", "observation", "physics_dt", "quaternion_order",
+    "randomisation", "reference_offsets", "robot", "schema_version", "versions",
+}  # fmt: skip
+"""Fields of version 1: another set of fields is another version."""
+
+
+def test_a_contract_of_version_1_always_loads():
+    """The file is of the day version 1 was frozen: it is never written again, and it must load with every digit."""
+    text = FIXTURE.read_text()
+    found = PolicyContract.from_json(text)
+    assert set(json.loads(text)) == FROZEN == {field.name for field in dataclasses.fields(PolicyContract)}
+    assert json.loads(found.to_json()) == json.loads(text)
+    assert found.joint_names == ("hip", "knee") and found.observation[1].history == 2
+    assert found.golden_inputs[1][0] == 1 / 3 and found.golden_memory[1] == (0.9, 1e-7)
+    assert (found.memory_size, found.command.names, found.reference_offsets) == (2, ("speed",), (1, 4, 10, 20))
+    assert [term.quantity for term in found.randomisation.terms] == [
+        "mass", "action_latency", "sensor_noise", "friction", "push",
+    ]  # fmt: skip
+
+
+def test_a_contract_from_before_version_1_was_frozen_is_refused():
+    raw = json.loads(FIXTURE.read_text())
+    del raw["memory_size"], raw["randomisation"]
+    with pytest.raises(
+        ContractError, match=r"lacks fields \['memory_size', 'randomisation'\].*export"
+    ):
+        PolicyContract.from_json(json.dumps(raw))
+
+
+def test_the_page_names_every_field():
+    """docs/contract.md has one row for each field of the contract, of an observation term and of a randomised term."""
+    page = (Path(__file__).parents[2] / "docs" / "contract.md").read_text()
+    for title, kind in (
+        ("Fields", PolicyContract), ("Observation terms", ObservationTerm), ("Randomised terms", RandomisedTerm)
+    ):  # fmt: skip
+        section = page.split(f"## {title}\n")[1].split("\n## ")[0]
+        rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+        named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+        assert sorted(named) == sorted(field.name for field in dataclasses.fields(kind)), title
