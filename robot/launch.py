@@ -73,6 +73,8 @@ class RunConfig:
     """Longest run, s; 0 is the reference's length and half as much again, and 30 s."""
     domain: int = 0
     """ROS domain; 0 takes one by the process's number, so that runs do not meet."""
+    trusted: Path | None = None
+    """Folder of the public keys (.pub) of known signers; a policy that none of them signed is refused."""
     robot_host: str = ""
     """Network namespace to run the simulated robot in, as on another host; empty for this one."""
     faults: SimFaults = field(default_factory=SimFaults)
@@ -114,7 +116,7 @@ def run(policy: Path, stage: Path, out: Path, config: RunConfig | None = None) -
     """
     config = config or RunConfig()
     manifest = read_json(stage / "stage.json")
-    file = PolicyFile(policy)
+    file = PolicyFile(policy, config.trusted)
     _check_fits(file, stage, manifest)
     inputs = {"policy": policy, "stage": stage}
     if is_current(out / MANIFEST_FILE, inputs_hash(config, inputs)):
@@ -172,6 +174,7 @@ def _perform(policy: Path, stage: Path, folder: Path, reference: RobotMotion, co
         "policy": [
             "robot.nodes.policy_node", "--policy", str(policy), "--reference", str(stage / "reference.npz"),
             "--subscribers", subscribers, "--ros-args", "-p", "autostart:=true",
+            *(["-p", f"trusted_signers:={config.trusted}"] if config.trusted else []),
         ],
     }  # fmt: skip
     if with_orchestrator:

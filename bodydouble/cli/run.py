@@ -1,6 +1,6 @@
 """`bodydouble run`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bodydouble.cli.options import parse
@@ -18,11 +18,14 @@ def main(argv: list[str]) -> int:
         """Folder of the stage."""
         out: Path = Path("runs/run")
         """Folder of the run to write."""
+        trusted: Path | None = None
+        """Folder of the public keys (.pub) of known signers; a policy that none of them signed is refused."""
         config: RunConfig = field(default_factory=RunConfig)
         """Options of the run."""
 
     options = parse(
         Options, argv, prog="run", description="Run the policy under ROS 2 on the simulated robot, recorded."
     )
-    print(run(options.policy, options.stage, options.out, options.config))
+    config = options.config if options.trusted is None else replace(options.config, trusted=options.trusted)
+    print(run(options.policy, options.stage, options.out, config))
     return 0
