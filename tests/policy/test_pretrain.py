@@ -7,6 +7,7 @@ import mujoco
 import pytest
 import torch
 
+from bodydouble.errors import InputError
 from policy import pretrain
 from policy.checkpoint import load_checkpoint
 from sim.env.tracked_robot import TrackedRobot
@@ -56,3 +57,17 @@ def test_trains_saves_and_goes_on(inputs: list[str], stage: Stage, tmp_path: Pat
     assert now["actor.norm.count"].item() == before["actor.norm.count"].item() + 24 * 6
     change = (now["actor.net.0.weight"] - before["actor.net.0.weight"]).abs().max().item()
     assert 0 < change < 0.05, "it went on from the first network"
+
+
+def test_starts_from_a_checkpoint_with_more_libraries(inputs: list[str], tmp_path: Path) -> None:
+    """The steps that the start has seen count on; a network of other sizes is refused."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert pretrain.main([*inputs, "--out", str(first), "--minutes", "0"]) == 0
+    library = inputs[inputs.index("--motions") + 1]
+    more = ["--motions", library, library, "--judge", library, "--start", str(first / "policy.safetensors")]
+    assert pretrain.main([*inputs, *more, "--out", str(second), "--minutes", "0"]) == 0
+    _, info, _ = load_checkpoint(second / "policy.safetensors")
+    assert (info.updates, info.env_steps) == (1, 2 * 24 * 6)
+    memory = ["--memory", "8", "--start", str(first / "policy.safetensors")]
+    with pytest.raises(InputError, match="expected"):
+        pretrain.main([*inputs, *memory, "--out", str(tmp_path / "third"), "--minutes", "0"])
