@@ -180,14 +180,14 @@ def test_time_going_backwards(running: Rig, fault_log: FaultLog) -> None:
     fault_log.passed("inputs_time_backwards", "older messages refused and told; without newer ones the stop latches")
 
 
-@pytest.mark.parametrize(("jump_s", "words"), [(3600, "ahead of the clock"), (-3600, "ms old")])
-def test_clock_jump(running: Rig, fault_log: FaultLog, jump_s: int, words: str) -> None:
-    since = len(running.ticks)
-    running.alter = lambda r: dataclasses.replace(r, t_ns=r.t_ns + jump_s * 10**9)
-    _, reason = stopped_by(running, since)
-    assert words in reason
-    running.alter = lambda reading: reading
-    running.run()
+def test_clock_jump(running: Rig, fault_log: FaultLog) -> None:
+    for jump_s, words in ((3600, "ahead of the clock"), (-3600, "ms old")):
+        since = len(running.ticks)
+        running.alter = lambda r, by=jump_s: dataclasses.replace(r, t_ns=r.t_ns + by * 10**9)
+        _, reason = stopped_by(running, since)
+        assert words in reason
+        running.alter = lambda reading: reading
+        running.run()
     fault_log.passed("clock_jump", "an hour forward or back: stop latched, runs again after resume")
 
 

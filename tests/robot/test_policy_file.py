@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from bodydouble.contract import METADATA_KEY
 from bodydouble.errors import ContractError
 from robot.policy_file import PolicyFile, weights_sha256
+from tests.robot.faults import FaultLog
 from tests.robot.samples import JOINTS, linear_model, save_policy, toy_contract, toy_policy, with_contract
 
 
@@ -150,13 +151,14 @@ def test_a_whole_joint_less(tmp_path: Path) -> None:
     refuse(edited(path, tmp_path / "less.onnx", drop), "has inputs .* and outputs .*, its contract says")
 
 
-def test_joint_names_swapped_inside_the_file(tmp_path: Path) -> None:
+def test_joint_names_swapped_inside_the_file(tmp_path: Path, fault_log: FaultLog) -> None:
     """Gains and limits are checked by name on the robot, so a swap is found there and the file is named."""
     path = toy_policy(tmp_path / "toy.onnx", joint_names=("knee", "hip", "ankle"))
     with pytest.raises(
         ContractError, match=r"toy\.onnx: names its joints in another order than robot toy \(knee for hip"
     ):
         PolicyFile(path).check_robot("toy", JOINTS)
+    fault_log.passed("onnx_swapped_joints", "refused by name before the robot is commanded")
 
 
 def test_a_network_that_onnxruntime_cannot_make(tmp_path: Path) -> None:
@@ -190,22 +192,26 @@ def test_a_network_that_answers_nan(tmp_path: Path) -> None:
     refuse(save_policy(tmp_path / "p.onnx", model, good.to_json()), "golden vectors by inf")
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.data())
-def test_a_flipped_bit_is_refused_or_changes_nothing(small: bytes, data: st.DataObject) -> None:
+def test_a_flipped_bit_is_refused_or_changes_nothing(small: bytes, fault_log: FaultLog) -> None:
     """Whatever one byte becomes: a one-line ContractError, or a policy whose actions are those of its contract."""
-    at = data.draw(st.integers(0, len(small) - 1))
-    content = bytearray(small)
-    content[at] ^= data.draw(st.integers(1, 255))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "p.onnx"
-        path.write_bytes(bytes(content))
-        try:
-            policy = PolicyFile(path)
-        except ContractError as error:
-            assert str(path) in str(error) and "\n" not in str(error)
-        else:
-            assert policy.golden_max_abs_diff <= 1e-5
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.integers(0, len(small) - 1), st.integers(1, 255))
+    def check(at: int, change: int) -> None:
+        content = bytearray(small)
+        content[at] ^= change
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "p.onnx"
+            path.write_bytes(bytes(content))
+            try:
+                policy = PolicyFile(path)
+            except ContractError as error:
+                assert str(path) in str(error) and "\n" not in str(error)
+            else:
+                assert policy.golden_max_abs_diff <= 1e-5
+
+    check()
+    fault_log.passed("onnx_flipped", "refused, or the actions are those of the contract")
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from bodydouble.errors import ContractError, InputError
 from robot import policy_file
 from robot.policy_file import PolicyFile
 from robot.signing import SIGNATURE_KEY, generate_key, sign, split_signature, trusted_signers
+from tests.robot.faults import FaultLog
 from tests.robot.samples import toy_policy
 
 pytest.importorskip("cryptography")
@@ -48,7 +49,7 @@ def test_a_signed_policy_runs_where_its_signer_is_known(policy: Path, lab: Path,
 
 
 def test_unsigned_where_signatures_are_required(
-    policy: Path, lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    policy: Path, lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault_log: FaultLog
 ) -> None:
     def parsed(*args: object) -> None:
         pytest.fail("the file was parsed before its signer was known")
@@ -57,6 +58,7 @@ def test_unsigned_where_signatures_are_required(
     with pytest.raises(ContractError) as error:
         PolicyFile(policy, tmp_path / "known")
     assert str(error.value) == f"{policy}: is not signed, and this robot runs only what lab signed"
+    fault_log.passed("onnx_unsigned", "refused before it is parsed")
 
 
 def test_a_key_that_is_not_known(policy: Path, lab: Path, tmp_path: Path) -> None:
