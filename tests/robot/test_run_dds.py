@@ -184,6 +184,7 @@ def test_stop_watchdog_and_a_killed_recorder(robot: Robot, tmp_path: Path, fault
     with RecordingReader(tmp_path / "rescued.mcap") as reader:
         rescued = sum(1 for _ in reader.messages(["/joint_states"]))
         assert rescued > 50 and reader.message_count(f"/{COMMANDS}") > 20
+    fault_log.passed("recorder_killed", "readable up to the last chunk after recover", messages=found.messages)
 
     # The robot falls silent: the policy keeps its last command, then stops and says why.
     robot.processes["sim_robot"].kill()
