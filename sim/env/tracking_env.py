@@ -108,6 +108,7 @@ class TrackingEnv:
         self._default = as_array(robot.default_joint_pos)
         self._scale = as_array(robot.action_scale)
         self._lower, self._upper = as_array(robot.joint_lower), as_array(robot.joint_upper)
+        self._rest = as_array(model.qpos0[7 + self.num_joints :])
         self._offsets = as_array((0, *TRACKING_OFFSETS))
         self._bodies = [_body_id(model, name) for name in self.bank.body_names]
         missing = sorted(set(robot.foot_bodies) - set(self.bank.body_names))
@@ -352,12 +353,14 @@ class TrackingEnv:
         joint_pos = now.joint_pos[:, 0] + symmetric(backend, config.joint_noise, m, j)
         joint_pos = xp.minimum(xp.maximum(joint_pos, self._lower), self._upper)
         qpos, qvel = (chosen.take(array) for array in backend.get_state())
-        new_qpos = [now.root_pos[:, 0] + shift, quat_mul(now.root_quat[:, 0], turn), joint_pos, qpos[:, 7 + j :]]
+        new_qpos = [now.root_pos[:, 0] + shift, quat_mul(now.root_quat[:, 0], turn), joint_pos]
+        # What else moves on the stage goes back to where it rests.
+        new_qpos.append(xp.zeros_like(qpos[:, 7 + j :]) + self._rest)
         new_qvel = [
             now.root_lin_vel[:, 0] + symmetric(backend, config.vel_noise, m, 3),
             now.root_ang_vel[:, 0] + symmetric(backend, config.vel_noise, m, 3),
             now.joint_vel[:, 0],
-            qvel[:, 6 + j :],
+            xp.zeros_like(qvel[:, 6 + j :]),
         ]
         chosen.set_state(xp.concat(new_qpos, axis=-1), xp.concat(new_qvel, axis=-1))
         zeros, foot_pos = xp.zeros_like(joint_pos), bank.bodies(bank.index(clip, frame)).body_pos[:, self._feet]

@@ -16,6 +16,9 @@ import trimesh
 from bodydouble.errors import ContractError, InputError
 from perception.scene_parts import scene_parts
 from perception.static_scene import StaticScene
+from sim.backend.cpu_batch import CpuBatch
+from sim.env.tracked_robot import TrackedRobot
+from sim.env.tracking_env import TrackingEnv
 from sim.gate.verify import VerifyConfig, verify
 from sim.retarget.kinematics import kinematics, make_robot_motion
 from sim.robots import robot_spec
@@ -27,6 +30,7 @@ from sim.stage.room_parts import load_parts
 from sim.stage.scene_mesh import load_scene
 from sim.stage.stage import file_hashes
 from sim.stage.stand import StandConfig, free_place, standing_motion
+from sim.tasks.tracking.config import TrackingConfig
 from tests.policy.artifacts import policy_path, stage
 
 __all__ = ["policy_path", "stage"]
@@ -252,3 +256,18 @@ def test_the_gate_refuses_stages_that_do_not_fit(policy_path: Path, stage: Stage
         verify(policy_path, changed, few)
     with pytest.raises(InputError, match=r"stage\.xml: is a file, expected a stage's folder"):
         verify(policy_path, stage.model_path, few)
+
+
+def test_objects_go_back_where_an_episode_begins(pushed: Stage) -> None:
+    backend = CpuBatch(pushed.compile(visuals=False), 2, 0, 1)
+    env = TrackingEnv(backend, TrackedRobot.from_spec(pushed.robot), pushed.motions, TrackingConfig(episode_s=0.04))
+    env.reset()
+    rest = backend.model.qpos0[36:].astype(np.float32)
+    qpos, qvel = backend.get_state()
+    qpos[:, 36:39] += 0.3
+    backend.set_state(qpos, qvel)
+    action = np.zeros((2, 29), dtype=np.float32)
+    env.step(action)
+    assert np.abs(backend.get_state()[0][:, 36:39] - rest[:3]).max() > 0.2
+    assert env.step(action).truncated.all()
+    np.testing.assert_array_equal(backend.get_state()[0][:, 36:], np.tile(rest, (2, 1)))
