@@ -151,8 +151,9 @@ def _policy_text(path: Path) -> str:
     from robot.policy_file import PolicyFile
 
     contract = json.loads(PolicyFile(path).contract.to_json())
-    for name in ("golden_inputs", "golden_outputs"):
-        contract[name] = f"{len(contract[name])} vectors of {len(contract[name][0])}, reproduced"
+    for name in ("golden_inputs", "golden_outputs", "golden_memory"):
+        if contract[name]:
+            contract[name] = f"{len(contract[name])} vectors of {len(contract[name][0])}, reproduced"
     return json.dumps(contract, indent=1)
 
 
