@@ -141,7 +141,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--targets", nargs="*", default=[], help="only these, for a piece; default all")
     parser.add_argument("--state", type=Path, default=Path("runs/fuzz"), help="folder of the count and of failures")
-    parser.add_argument("--out", type=Path, help="results file to write the figures into, once all cases are done")
+    parser.add_argument("--out", type=Path, help="results file to write the figures so far into")
     args = parser.parse_args()
     state_file = args.state / f"count-{args.seed}-{args.cases}.json"
     begun, failures = time.perf_counter(), args.state / "failures"
@@ -175,7 +175,7 @@ def _report(args: argparse.Namespace, state_file: Path, failures: Path) -> int:
     write_json(state_file, counts)
     print(f"{cases} cases in {seconds:.0f} s, {len(found)} failures, files in {args.state}")
     done = cases >= sum(wanted(target, args.cases) for target in TARGETS)
-    if args.out and done:
+    if args.out:
         merge_figures(
             args.out, "fuzz", f"python -m benchmarks.fuzz --cases {args.cases} --out {args.out}",
             {"fuzz_cases": float(cases), "fuzz_failures": float(len(found)), "fuzz_s": round(seconds, 1)},
