@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bodydouble.artifacts import machine_info, versions, write_json
+from bodydouble.artifacts import machine_info, read_json, versions, write_json
 from bodydouble.report.figures import merge_figures
 from bodydouble.report.motion_plot import motions_plot
 from sim.retarget.config import RetargetConfig
@@ -62,8 +62,12 @@ def measure(path: Path, robot_name: str) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("BODYDOUBLE_DATA", "../shared/data")))
+    parser.add_argument("--only", choices=[*FOLDERS, *ARMS], help="measure this kind again, keep the other rows")
     options = parser.parse_args()
     table: dict[str, dict[str, float]] = {}
+    if options.only:
+        before = read_json(RESULTS / "retarget.json")["table"]
+        table = {name: row for name, row in before.items() if name.split()[0] != options.only}
     crashes: dict[str, str] = {}
     jobs = [
         (f"{kind} {path.stem.split('_joint_positions')[0].removesuffix('_skeleton')}", path, "unitree_g1")
@@ -72,6 +76,8 @@ def main() -> None:
     ]
     walk = [(path, name) for _, path, _ in jobs if path.suffix == ".bvh" for name in ARMS]
     jobs += [(f"{name} hand of {path.stem}", path, name) for path, name in walk]
+    if options.only:
+        jobs = [job for job in jobs if job[0].split()[0] == options.only]
     measure(jobs[0][1], "unitree_g1")  # compiles the robot once, so that no motion's speed counts it
     for name, path, robot in jobs:
         try:

@@ -25,6 +25,8 @@ from sim.robots.spec import RobotSpec
 
 FRICTION = 0.8
 """Friction of soles and hands on what they stand on."""
+LEVER_M = 0.25
+"""Lever at which torque counts as force: the weight 6 cm outside of the feet is as bad as a quarter of it missing."""
 MAX_RESIDUAL = 0.25
 """Part of the robot's weight that contacts may leave unexplained before a frame is called infeasible."""
 MIN_SHARE = 0.2
@@ -42,7 +44,7 @@ class Feasibility:
     """What a robot can do of a motion. T frames, S seconds."""
 
     residual: np.ndarray
-    """Force and torque that nothing explains (T,), over the robot's weight (torque over weight times 1 m)."""
+    """Force and torque that nothing explains (T,), over the robot's weight, and torque over that times LEVER_M."""
     torque: np.ndarray
     """Largest torque of any joint over its limit (T,)."""
     speed: np.ndarray
@@ -132,7 +134,7 @@ def check_feasibility(motion: RobotMotion, robot: RobotSpec, scene: Scene | None
         left = force - explained
         joints = np.abs(left[model.dof_index]) / robot.effort_limit
         torque[t], worst[t] = joints.max(), int(joints.argmax())
-        residual[t] = np.linalg.norm(left[base]) / weight
+        residual[t] = np.linalg.norm(_per_lever(left[base])) / weight
     speed = (np.abs(motion.joint_vel) / robot.velocity_limit).max(axis=1)
     return Feasibility(residual, torque, speed, tuple(robot.joint_names[i] for i in worst), motion.fps)
 
@@ -203,6 +205,12 @@ def _contact_forces(
 ) -> np.ndarray:
     """Return non-negative forces (N,) along the pyramids' edges (N, nv): least residual, then least joint torque."""
     joints = _TORQUE_WEIGHT * weight / model.robot.effort_limit
-    matrix = np.concatenate([generators[:, base].T, joints[:, None] * generators[:, model.dof_index].T])
-    wanted = np.concatenate([force[base], joints * force[model.dof_index]])
+    # The first six rows of a floating base are force, then torque.
+    matrix = np.concatenate([_per_lever(generators[:, base]).T, joints[:, None] * generators[:, model.dof_index].T])
+    wanted = np.concatenate([_per_lever(force[base]), joints * force[model.dof_index]])
     return nnls(matrix / weight, wanted / weight)[0]
+
+
+def _per_lever(wrench: np.ndarray) -> np.ndarray:
+    """Return forces and torques (..., 6) with the torques over the lever; (..., 0) of a fixed base as it is."""
+    return wrench * np.array([1.0] * 3 + [1.0 / LEVER_M] * 3)[: wrench.shape[-1]]

@@ -17,7 +17,7 @@ _FOOT_POSITION, _FOOT_ROTATION = 60.0, 25.0
 _PELVIS_POSITION, _PELVIS_ROTATION = (0.8, 0.8, 3.0), 0.6
 _TORSO_ROTATION = 1.0
 _ARM_POSITION = 1.0
-_HAND_POSITION = 20.0
+_HAND_POSITION = 5.0
 _POSTURE = 0.03
 _ARM_POSTURE = 0.2
 # A robot's own motion: its joints are what is wanted, the base gives way where feet must stay.
@@ -74,7 +74,13 @@ class Goals:
         return len(self.posture)
 
 
-def person_goals(model: RobotKinematics, targets: BodyTargets, feet: FootPlan, com: np.ndarray | None = None) -> Goals:
+def person_goals(
+    model: RobotKinematics,
+    targets: BodyTargets,
+    feet: FootPlan,
+    com: np.ndarray | None = None,
+    swing_share: float = 1.0,
+) -> Goals:
     """Return the goals of a robot that follows a person.
 
     Args:
@@ -82,6 +88,7 @@ def person_goals(model: RobotKinematics, targets: BodyTargets, feet: FootPlan, c
         targets: What its pelvis, torso and arms shall do at T frames.
         feet: Its foot plan.
         com: Wanted horizontal centre-of-mass positions (T, 2), m.
+        swing_share: Factor on the weights of feet that swing: below 1 they give way to what stands in their path.
     """
     follow = _follow(model)
     frames = len(feet.yaw)
@@ -97,7 +104,7 @@ def person_goals(model: RobotKinematics, targets: BodyTargets, feet: FootPlan, c
             np.full(frames, follow.weight("torso") * _TORSO_ROTATION),
         ),
     ]
-    foot_points, foot_turns = _foot_goals(model, feet, follow)
+    foot_points, foot_turns = _foot_goals(model, feet, follow, swing_share)
     relative = []
     if follow.arms:
         for i, side in enumerate(SIDES):
@@ -158,7 +165,7 @@ def _point(point: BodyPoint, target: np.ndarray, weight: float | np.ndarray) -> 
 
 
 def _foot_goals(
-    model: RobotKinematics, feet: FootPlan, follow: Follow | None
+    model: RobotKinematics, feet: FootPlan, follow: Follow | None, swing_share: float = 1.0
 ) -> tuple[list[PointGoal], list[TurnGoal]]:
     quats, positions = foot_poses(model, feet)
     points, turns = [], []
@@ -168,9 +175,10 @@ def _foot_goals(
         offset = np.zeros(3) if model.foot_turns[i] else model.sole_centre(i)
         point = BodyPoint(int(body), offset, np.array([1.0, 0.0, 0.0, 0.0]))
         target = positions[:, i] + quat_rotate(quats[:, i], np.broadcast_to(offset, positions[:, i].shape))
-        points.append(_point(point, target, factor * _FOOT_POSITION))
+        share = factor * np.where(feet.contact[:, i], 1.0, swing_share)
+        points.append(_point(point, target, _FOOT_POSITION * share[:, None]))
         rotation = _FOOT_ROTATION if model.foot_turns[i] else 0.0
-        turns.append(TurnGoal(int(body), quats[:, i], np.full(len(quats), factor * rotation)))
+        turns.append(TurnGoal(int(body), quats[:, i], share * rotation))
     return points, turns
 
 

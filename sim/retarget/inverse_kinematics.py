@@ -21,11 +21,11 @@ from sim.retarget.scene import SOLID_PREFIX, Scene, add_solids
 from sim.robots.follow import SIDES
 
 _COM = 12.0
-_DAMPING = 0.05
+_DAMPING, _SCENE_DAMPING = 0.05, 1.0
 _CLEARANCE_M = 0.01
 _DETECTION_M = 0.04
 _COLLISION_GAIN = 0.5
-_RECOVERY = 0.3
+_RECOVERY = 0.15
 _SOFT = 8
 _SOFTNESS = 1e-8
 _FREE = 1e30
@@ -36,11 +36,26 @@ _FLOOR_BIT = 1 << 10
 class SequenceSolver:
     """Solves the poses of a motion's frames in order."""
 
-    def __init__(self, model: RobotKinematics, config: RetargetConfig, scene: Scene | None = None) -> None:
+    def __init__(
+        self,
+        model: RobotKinematics,
+        config: RetargetConfig,
+        scene: Scene | None = None,
+        *,
+        floor_for_feet: bool = False,
+    ) -> None:
+        """Compile the model.
+
+        Args:
+            model: The robot's kinematics.
+            config: Settings.
+            scene: What stands on the floor; None for nothing.
+            floor_for_feet: Whether the floor stops feet too, for plans that a robot may not be able to follow.
+        """
         robot = model.robot
         self._kinematics = model
         self._config = config
-        self._model = _collision_model(model, scene)
+        self._model = _collision_model(model, scene, floor_for_feet)
         self._data = mujoco.MjData(self._model)
         nv = self._model.nv
         self._root = self._model.body(robot.base_body).id
@@ -53,6 +68,8 @@ class SequenceSolver:
         static = self._model.body_weldid == 0
         self._static = static[self._model.geom_bodyid]
         self._touching = self._contact_geoms()
+        # Hands that a solid holds off their goals leave arms undetermined, which would swing from step to step.
+        self._damping = _DAMPING if scene is None else _SCENE_DAMPING
         self._diagonal = np.arange(nv) * (nv + 1)
 
     def _contact_geoms(self) -> np.ndarray:
@@ -63,17 +80,20 @@ class SequenceSolver:
             bodies += [self._kinematics.point(follow.parts[f"{side}_wrist"]).body for side in SIDES]
         return np.isin(self._model.geom_bodyid, bodies) | self._static
 
-    def solve(self, goals: Goals, start: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def solve(
+        self, goals: Goals, start: np.ndarray | None = None, iterations: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return generalised positions (T, nq) and centres of mass (T, 3) that follow the goals.
 
         Args:
             goals: Goals at T frames.
-            start: Generalised positions (nq,) to start from; None takes the default pose at the first base goal.
+            start: Generalised positions (nq,) to start from; None takes the default pose.
+            iterations: Steps per frame; None takes those of the settings.
 
         Raises:
             InputError: The quadratic program of a frame has no solution.
         """
-        data, iterations = self._data, self._config.iterations
+        data, iterations = self._data, iterations or self._config.iterations
         data.qpos[:] = self._kinematics.home_qpos if start is None else start
         stacked = _Stacked(goals, self._model.nv)
         out, masses = np.empty((goals.num_frames, self._model.nq)), np.empty((goals.num_frames, 3))
@@ -100,7 +120,7 @@ class SequenceSolver:
             mujoco.mj_jacSubtreeCom(model, data, rows, self._root)
             hessian += _COM**2 * (rows[:2].T @ rows[:2])
             gradient += _COM**2 * (rows[:2].T @ (data.subtree_com[self._root, :2] - goals.com[t]))
-        hessian.flat[self._diagonal] += _DAMPING**2
+        hessian.flat[self._diagonal] += self._damping**2
         joints, square = data.qpos[self._qpos], goals.posture_weight**2
         hessian.flat[self._diagonal[self._dofs]] += square
         gradient[self._dofs] += square * (joints - goals.posture[t])
@@ -218,7 +238,7 @@ def _difference_matrices(targets: np.ndarray) -> np.ndarray:
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
-def _collision_model(kinematics: RobotKinematics, scene: Scene | None) -> mujoco.MjModel:
+def _collision_model(kinematics: RobotKinematics, scene: Scene | None, floor_for_feet: bool) -> mujoco.MjModel:
     """Return the robot's model with the scene, in which pairs within the detection distance become contacts."""
     robot = kinematics.robot
     spec = robot.mjspec(visuals=False)
@@ -226,7 +246,7 @@ def _collision_model(kinematics: RobotKinematics, scene: Scene | None) -> mujoco
         add_solids(spec, scene)
     spec.worldbody.add_geom(name="_floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1])
     model = spec.compile()
-    feet = set(robot.foot_geoms)
+    feet = set() if floor_for_feet else set(robot.foot_geoms)
     for geom in range(model.ngeom):
         name = model.geom(geom).name
         moving = model.body_weldid[model.geom_bodyid[geom]] != 0

@@ -46,7 +46,7 @@ def refine(
     started = time.process_time()
     model = kinematics(robot)
     feet = plan_own_feet(model, motion, config, scene) if len(robot.foot_bodies) == 2 else None
-    solver = SequenceSolver(model, config, scene)
+    solver = SequenceSolver(model, config, scene, floor_for_feet=True)
     start = model.qpos(motion.root_pos[:1], motion.root_quat[:1], motion.joint_pos[:1])[0]
     qpos, _ = solver.solve(own_goals(model, motion, feet), start)
     if feet is not None:

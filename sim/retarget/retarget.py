@@ -24,7 +24,9 @@ from sim.retarget.targets import body_targets, proportions
 from sim.retarget.timeline import Timeline, build_timeline
 from sim.robots.spec import RobotSpec
 
-_PALM_M = 0.07
+_SWING_SHARE = 0.5
+"""Factor on the weights of swinging feet where solids may be in their way."""
+_PALM_M = 0.12
 """Distance of a wrist from the surface that its hand lies on, m."""
 
 
@@ -92,14 +94,17 @@ def retarget_clip(
     reachable = reachable_pelvis(line.targets, line.feet, body, config.fps)
     wanted = dataclasses.replace(line.targets, pelvis_pos=reachable)
     solver = SequenceSolver(model, config, scaled)
-    qpos, com = solver.solve(person_goals(model, wanted, line.feet))
+    # Where solids are near, each step costs more; the first pass is only for the centre of mass.
+    rough = config.iterations if scaled is None or not config.balance else max(1, config.iterations - 1)
+    swing = 1.0 if scaled is None else _SWING_SHARE
+    qpos, com = solver.solve(person_goals(model, wanted, line.feet, None, swing), iterations=rough)
     if config.balance:
         balanced = balance_path(*_pendulum(model, line, com, config), config.fps)
         moved = line.targets.pelvis_pos.copy()
         moved[:, :2] += balanced - com[:, :2]
         wanted = dataclasses.replace(line.targets, pelvis_pos=moved)
         wanted = dataclasses.replace(wanted, pelvis_pos=reachable_pelvis(wanted, line.feet, body, config.fps))
-        qpos, com = solver.solve(person_goals(model, wanted, line.feet, balanced))
+        qpos, com = solver.solve(person_goals(model, wanted, line.feet, balanced, swing))
     motion = make_robot_motion(
         robot, config.fps, qpos[:, :3], qpos[:, 3:7], qpos[:, model.qpos_index], contact=line.feet.contact
     )
