@@ -29,7 +29,7 @@ from policy.train import shipped_checkpoint
 from robot.policy_file import PolicyFile
 from sim.closed_loop import ClosedLoop, RobotModel, body_error, fallen
 from sim.stage import Stage, StageConfig, build_stage
-from sim.stage.movable import MovableConfig
+from sim.stage.furniture import FurnitureConfig
 from sim.stage.stand import StandConfig
 
 KITCHEN = "rgbd_static_7scenes_kitchen/data"
@@ -66,6 +66,7 @@ def climb_reconstruction(data: Path, work: Path, number: int) -> Path:
     boxes = trimesh.load(data / CLIMBS / f"mocap_climb_seq_{number}" / "multi_boxes.obj", force="mesh")
     floor = trimesh.creation.box((6.0, 6.0, 0.02))
     floor.apply_translation((0.0, 0.0, -0.01))
+    floor.update_faces(floor.face_normals[:, 2] > 0.5)
     mesh = trimesh.util.concatenate([boxes.subdivide_to_size(0.05), floor.subdivide_to_size(0.2)])
     mesh.export(folder / "scene.ply")
     return folder
@@ -153,7 +154,6 @@ def main() -> None:
     standing = StageConfig(motion="stand")
     # The halves show less of the floor: the robot has to make do with less room.
     tight = StageConfig(motion="stand", stand=StandConfig(min_clearance_m=0.2))
-    small = StageConfig(motion="stand", movable=MovableConfig(objects=("small",)))
     rooms: list[tuple[str, Path, StageConfig]] = [("demo", args.demo, StageConfig())]
     for name, frames, config in (
         ("kitchen", slice(None), standing),
@@ -161,8 +161,8 @@ def main() -> None:
         ("kitchen_second", slice(100, 200), tight),
     ):
         rooms.append((name, kitchen_reconstruction(args.data, args.work, name, frames), config))
-    rooms.append(("kitchen_movable", args.work / "kitchen" / "reconstruction", small))
-    rooms += [(f"climb_{number}", climb_reconstruction(args.data, args.work, number), standing) for number in range(3)]
+    wide = StageConfig(motion="stand", furniture=FurnitureConfig(radius_m=6.0))
+    rooms += [(f"climb_{number}", climb_reconstruction(args.data, args.work, number), wide) for number in range(3)]
     stages: dict[str, Stage] = {}
     table: dict[str, Any] = {}
     for name, reconstruction, config in rooms:
