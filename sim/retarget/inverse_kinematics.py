@@ -67,6 +67,7 @@ class SequenceSolver:
         self._bound = np.where(free, _FREE, 0.0)
         static = self._model.body_weldid == 0
         self._static = static[self._model.geom_bodyid]
+        self._floor = self._model.geom("_floor").id
         self._touching = self._contact_geoms()
         # Hands that a solid holds off their goals leave arms undetermined, which would swing from step to step.
         self._damping = _DAMPING if scene is None else _SCENE_DAMPING
@@ -156,6 +157,7 @@ class SequenceSolver:
         contact = data.contact
         distance = contact.dist
         near = np.flatnonzero(distance < _DETECTION_M)
+        near = self._lowest(near, contact.geom[near], distance[near])
         geoms, distance = contact.geom[near], distance[near]
         normals, places = contact.frame[near, :3], contact.pos[near]
         bodies = model.geom_bodyid[geoms]
@@ -171,6 +173,16 @@ class SequenceSolver:
         allowed = static.any(axis=1) & self._touching[geoms].all(axis=1)
         room = distance - np.where(allowed, 0.0, _CLEARANCE_M)
         return rows, np.where(room > 0, -_COLLISION_GAIN * room, -_RECOVERY * room)
+
+    def _lowest(self, near: np.ndarray, geoms: np.ndarray, distance: np.ndarray) -> np.ndarray:
+        """Return the contacts (N,) less those with the floor that another point of the same body is below of."""
+        on_floor = (geoms == self._floor).any(axis=1)
+        if on_floor.sum() < 2:
+            return near
+        order = np.flatnonzero(on_floor)[np.argsort(distance[on_floor])]
+        bodies = self._model.geom_bodyid[np.where(geoms[order, 0] == self._floor, geoms[order, 1], geoms[order, 0])]
+        kept = order[np.unique(bodies, return_index=True)[1]]
+        return np.concatenate([near[~on_floor], near[kept]])
 
 
 class _Stacked:
