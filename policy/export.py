@@ -22,6 +22,7 @@ from bodydouble.artifacts import (
     write_json,
 )
 from bodydouble.contract import METADATA_KEY, PolicyContract, exact_floats
+from bodydouble.contract import SCHEMA_VERSION as CONTRACT_SCHEMA
 from bodydouble.errors import GateError, InputError
 from bodydouble.observation import TRACKING_OFFSETS, tracking_spec
 from bodydouble.randomisation import Randomisation
@@ -84,7 +85,7 @@ def export(policy: Path, stage_path: Path, out: Path, *, int8: bool = False) -> 
     stage = Stage.load(stage_path)
     inputs = {"checkpoint": checkpoint, "stage": stage.path}
     manifest_path = out.with_name(MANIFEST_FILE)
-    settings = {"int8": True} if int8 else None
+    settings = {"contract_schema": CONTRACT_SCHEMA, "int8": int8}
     if out.is_file() and is_current(manifest_path, inputs_hash(settings, inputs)):
         manifest = read_json(manifest_path)
         if manifest["sha256"] == sha256_file(out):

@@ -222,9 +222,7 @@ def test_a_contract_of_version_1_always_loads():
 def test_a_contract_from_before_version_1_was_frozen_is_refused():
     raw = json.loads(FIXTURE.read_text())
     del raw["memory_size"], raw["randomisation"]
-    with pytest.raises(
-        ContractError, match=r"lacks fields \['memory_size', 'randomisation'\].*export"
-    ):
+    with pytest.raises(ContractError, match=r"lacks fields \['memory_size', 'randomisation'\].*export"):
         PolicyContract.from_json(json.dumps(raw))
 
 
