@@ -70,7 +70,10 @@ class _NpzDataclass:
             if not isinstance(value, np.ndarray):
                 raise InputError(f"{path}: its entry {name} is no array; write it again")
             if value.dtype.kind == "U":
-                out[name] = str(value) if value.ndim == 0 else tuple(str(item) for item in value)
+                try:
+                    out[name] = str(value) if value.ndim == 0 else tuple(str(item) for item in value)
+                except (SystemError, ValueError):  # what numpy raises for numbers that are no letters
+                    raise InputError(f"{path}: its entry {name} holds no text; write it again") from None
             else:
                 out[name] = value.item() if value.ndim == 0 else value
         return cls(**out)
