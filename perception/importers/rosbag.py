@@ -19,6 +19,7 @@ from rich.progress import track
 from bodydouble.errors import InputError
 from bodydouble.frames import make_se3, quat_to_matrix
 from bodydouble.recording import RecordingWriter, messages
+from bodydouble.recording.bag import Bag, open_bag
 from bodydouble.recording.limits import DEFAULT_LIMITS, Limits
 from bodydouble.recording.topics import WORLD_FRAME, camera_topics, optical_frame
 from bodydouble.recording.transforms import TransformTree
@@ -27,7 +28,6 @@ from perception.importers.bag.camera_stream import CameraStream
 from perception.importers.bag.cameras import NONE, CameraChoice, TopicOptions, choose_cameras, choose_imus
 from perception.importers.bag.geometry import DISTORTION_CHOICES, CameraGeometry, GeometryOptions, plan_geometry
 from perception.importers.bag.poses import PoseLookup, choose_world, relative
-from perception.importers.bag.source import Bag, open_bag
 from perception.importers.bag.stamps import choose_stamps
 from perception.importers.bag.survey import Survey, add_transforms, is_static, survey
 from perception.importers.depth_unit import UNITS, check_depth_unit, doubt, require_unit, sample_depth

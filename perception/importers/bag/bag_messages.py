@@ -11,8 +11,8 @@ import numpy as np
 
 from bodydouble.errors import InputError
 from bodydouble.recording import messages
+from bodydouble.recording.bag import BagMessage, BagTopic
 from bodydouble.recording.limits import DEFAULT_LIMITS, Limits
-from perception.importers.bag.source import BagMessage, BagTopic
 
 IMU, POSE, ODOMETRY = "sensor_msgs/msg/Imu", "geometry_msgs/msg/PoseStamped", "nav_msgs/msg/Odometry"
 IMAGES = (messages.IMAGE, messages.COMPRESSED_IMAGE)

@@ -13,11 +13,11 @@ from PIL import Image as PilImage
 
 from bodydouble.errors import InputError
 from bodydouble.recording import messages
+from bodydouble.recording.bag import Bag
 from bodydouble.recording.images import decode_depth_values
 from bodydouble.recording.limits import DEFAULT_LIMITS, Limits
 from bodydouble.recording.transforms import TransformTree
 from perception.importers.bag.bag_messages import IMAGES, IMU, ODOMETRY, POSE, Decoder, type_of
-from perception.importers.bag.source import Bag
 from perception.importers.bag.stamps import StampSample
 from perception.importers.depth_unit import SAMPLE_IMAGES
 

@@ -16,7 +16,7 @@ from rosbags.rosbag2 import Writer as BagWriter
 from bodydouble.cli import main
 from bodydouble.errors import InputError
 from bodydouble.recording import Limits, RecordingReader, messages
-from perception.importers.bag.source import open_bag
+from bodydouble.recording.bag import open_bag
 from perception.importers.rosbag import RosbagConfig, import_rosbag
 from tests.perception.importers.bag.bag_samples import (
     DEPTH,

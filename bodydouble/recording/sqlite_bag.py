@@ -11,8 +11,8 @@ import numpy as np
 
 from bodydouble.errors import InputError
 from bodydouble.recording import messages
+from bodydouble.recording.bag import BagMessage, BagTopic, Closing
 from bodydouble.recording.limits import Limits
-from perception.importers.bag.source import BagMessage, BagTopic, Closing
 
 MAX_MESSAGES = 1 << 24
 """Most messages of one file; their numbers and times are held in memory."""

@@ -15,7 +15,6 @@ from bodydouble.errors import InputError
 from bodydouble.recording import messages
 from bodydouble.recording.limits import DEFAULT_LIMITS, Limits
 from bodydouble.recording.reader import RecordingReader
-from perception.importers.source_files import read_bytes
 
 MAX_FILES = 512
 """Most storage files of one bag; each is held open."""
@@ -86,7 +85,7 @@ def open_bag(path: Path, limits: Limits = DEFAULT_LIMITS) -> Bag:
     if magic.startswith(_MCAP):
         return McapBag(path, limits)
     if magic == _SQLITE:
-        from perception.importers.bag.sqlite_bag import SqliteBag
+        from bodydouble.recording.sqlite_bag import SqliteBag
 
         return SqliteBag(path, limits)
     if magic.startswith(_ROS1):
@@ -263,7 +262,12 @@ def _storage_files(path: Path) -> tuple[list[Path], bool]:
 def _load_yaml(path: Path) -> dict[str, Any]:
     from ruamel.yaml import YAML
 
-    text = read_bytes(path, _MAX_YAML_BYTES).decode("utf-8", "replace")
+    try:
+        if path.stat().st_size > _MAX_YAML_BYTES:
+            raise InputError(f"{path}: {path.stat().st_size} bytes, the limit is {_MAX_YAML_BYTES}; check the folder")
+        text = path.read_bytes().decode("utf-8", "replace")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check that the folder is complete") from None
     try:
         data = YAML(typ="safe").load(text)
         info = data["rosbag2_bagfile_information"]
