@@ -25,6 +25,7 @@ COMMANDS = {
     "verify": ("bodydouble.cli.verify", "run the ONNX policy on a stage in a fresh MuJoCo process: pass or fail"),
     "run": ("bodydouble.cli.run", "run the policy under ROS 2 on the simulated robot, recorded"),
     "replay": ("bodydouble.cli.replay", "replay a recorded run and compare every command bit for bit"),
+    "shadow": ("bodydouble.cli.shadow", "what would a policy have commanded on a recording?"),
     "recover": ("bodydouble.cli.recover", "rebuild a truncated recording up to its last complete chunk"),
     "bench": ("bodydouble.cli.bench", "measure perception against truth: synthetic clips, memory, a real recording"),
     "view": ("bodydouble.cli.view", "look at any artifact, in a viewer or as a picture"),
