@@ -32,6 +32,8 @@ class Rollout:
             return torch.zeros(steps, envs, *shape, dtype=dtype, device=device)
 
         self.obs = {name: zeros(size) for name, size in sizes.items()}
+        self.reached = zeros(sizes["critic"])
+        """The critic's observation that each step led to, before any new episode."""
         self.action, self.mean = zeros(action_size), zeros(action_size)
         self.log_prob, self.reward, self.value, self.next_value = zeros(), zeros(), zeros(), zeros()
         self.terminated, self.truncated = zeros(dtype=torch.bool), zeros(dtype=torch.bool)
@@ -44,6 +46,18 @@ class Rollout:
         self.group: torch.Tensor | None = None
         """Group of each environment (N,), for group advantages; None where the task names none."""
         self.steps, self.envs = steps, envs
+
+    def take(self, other: Rollout, columns: slice) -> None:
+        """Copy what another rollout of as many steps holds, its values apart, into some of the environments."""
+        theirs = other.named()
+        for name, tensor in self.named().items():
+            if name not in ("value", "next_value", "group"):
+                tensor[:, columns].copy_(theirs[name])
+
+    def share(self) -> None:
+        """Move every tensor to memory that other processes can see."""
+        for tensor in self.named().values():
+            tensor.share_memory_()
 
     def named(self) -> dict[str, torch.Tensor]:
         """Return every tensor (T, N, ...) by name."""

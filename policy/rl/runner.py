@@ -7,35 +7,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
 from bodydouble.artifacts import atomic_file
-from bodydouble.errors import InputError, TrainingError
+from bodydouble.errors import TrainingError
 from policy.nets.actor_critic import ActorCritic
+from policy.rl.bootstrap import value_rollout
+from policy.rl.collect import Collector, VectorTask
 from policy.rl.ppo import PPO
-from policy.rl.rollout import Rollout
-
-
-class VectorTask(Protocol):
-    """What the runner needs of an environment; TrackingEnv is one.
-
-    A task may have more: `group` (N,), integers from 0, the environments whose episodes are compared by group
-    advantages; `snapshot()`, all that its coming steps depend on as arrays by name (or None), and `restore(arrays)`.
-    """
-
-    num_envs: int
-    """Number of environments N."""
-
-    def reset(self) -> dict[str, Any]:
-        """Return observations "policy" (N, P) and "critic" (N, C)."""
-        ...
-
-    def step(self, action: Any) -> Any:
-        """Return obs, reward, terminated, truncated and final_obs as attributes."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -53,23 +35,14 @@ class Progress:
 
 
 class Runner:
-    """Trains a network in a vector task. Arrays cross between the task and torch here and nowhere else."""
+    """Trains a network in a vector task: collects, then learns, in turn."""
 
     def __init__(self, task: VectorTask, ppo: PPO, device: torch.device) -> None:
         """Reset the task and allocate the rollout."""
-        self.task, self.ppo, self.device = task, ppo, device
+        self.ppo, self.device = ppo, device
         self.update, self.env_steps, self.seconds = 0, 0, 0.0
-        first = task.reset()
-        self._on_torch = all(isinstance(value, torch.Tensor) for value in first.values())
-        obs = self._obs = self._to_torch(first)
-        sizes = {name: tensor.shape[1] for name, tensor in obs.items()}
-        actions = ppo.net.log_std.shape[0]
-        self._rollout = Rollout(ppo.config.steps, task.num_envs, sizes, actions, device, ppo.net.config.memory)
-        self._memory = ppo.net.empty_memory(task.num_envs)
-        self._starts = torch.ones(task.num_envs, dtype=torch.bool, device=device)
-        group = getattr(task, "group", None)
-        if group is not None:
-            self._rollout.group = torch.as_tensor(group, dtype=torch.int64, device=device)
+        self._collector = Collector(task, ppo.net, device)
+        self._rollout = self._collector.make_rollout(ppo.config.steps)
 
     def train(
         self,
@@ -92,9 +65,7 @@ class Runner:
         """
         begun = time.monotonic() - self.seconds
         if float(self.ppo.net.actor.norm.count) == 0:
-            # A first look at the task, so that the first update does not learn from raw observations.
-            self.collect()
-            self._update_norm()
+            self._first_look()
         file = open(log, "a", buffering=1) if log is not None else None  # noqa: SIM115 - closed below
         try:
             while True:
@@ -124,14 +95,10 @@ class Runner:
 
         Without entries of the task where that cannot say its state: a training resumed from it begins new episodes.
         """
-        tensors = {f"obs.{name}": tensor for name, tensor in self._obs.items()}
-        tensors |= {"starts": self._starts, "memory": self._memory, "rng.cpu": torch.get_rng_state()}
+        tensors = self._collector.snapshot() | {"rng.cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
-        state = self.task.snapshot() if hasattr(self.task, "snapshot") else None  # type: ignore[attr-defined]
-        tensors |= {f"task.{name}": torch.as_tensor(array) for name, array in (state or {}).items()}
-        # Copies: the task may hold one array under several names, or write to it later.
-        return {name: tensor.clone() for name, tensor in tensors.items()}
+        return tensors
 
     def restore(self, tensors: dict[str, torch.Tensor]) -> bool:
         """Go on from what `snapshot` returned; return whether the task goes on too, or begins new episodes.
@@ -142,18 +109,7 @@ class Runner:
         torch.set_rng_state(tensors["rng.cpu"])
         if self.device.type == "cuda" and "rng.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
-        state = {name.removeprefix("task."): tensor for name, tensor in tensors.items() if name.startswith("task.")}
-        if not state:
-            return False
-        shapes = {name: tuple(tensor.shape) for name, tensor in self._obs.items()}
-        saved = {name: tuple(tensors[f"obs.{name}"].shape) for name in shapes if f"obs.{name}" in tensors}
-        if saved != shapes:
-            raise InputError(f"the saved observations are {saved}, the task's {shapes}; resume with the same settings")
-        on_task = {name: t.to(self.device) if self._on_torch else t.numpy().copy() for name, t in state.items()}
-        self.task.restore(on_task)  # type: ignore[attr-defined]
-        self._obs = {name: tensors[f"obs.{name}"].to(self.device) for name in shapes}
-        self._starts, self._memory = tensors["starts"].to(self.device), tensors["memory"].to(self.device)
-        return True
+        return self._collector.restore(tensors)
 
     def _learn(self, dump: Path | None) -> dict[str, float]:
         try:
@@ -167,44 +123,21 @@ class Runner:
                 save_file(tensors, str(temporary))
             raise TrainingError(f"{error}; rollout and network are in {dump}") from None
 
-    @torch.no_grad()
     def collect(self) -> dict[str, float]:
         """Fill the rollout with the present policy and return mean reward, failure rate and body error."""
-        rollout, net = self._rollout, self.ppo.net
-        body_error = torch.zeros((), device=self.device)
-        for t in range(rollout.steps):
-            obs = self._obs
-            rollout.memory[t] = self._memory
-            action, log_prob, mean, self._memory = net.act(obs["policy"], self._memory * (~self._starts)[:, None])
-            result = self.task.step(action if self._on_torch else action.cpu().numpy())
-            for name, tensor in obs.items():
-                rollout.obs[name][t] = tensor
-            rollout.action[t], rollout.log_prob[t], rollout.mean[t] = action, log_prob, mean
-            rollout.version[t], rollout.starts[t] = self.ppo.version, self._starts
-            rollout.reward[t] = torch.as_tensor(result.reward, device=self.device)
-            rollout.terminated[t] = torch.as_tensor(result.terminated, device=self.device)
-            rollout.truncated[t] = torch.as_tensor(result.truncated, device=self.device)
-            self._starts = rollout.terminated[t] | rollout.truncated[t]
-            # The value of the true last state of an episode, which the next observation no longer shows.
-            final = self._to_torch(result.final_obs)
-            rollout.next_value[t] = net.value(final["critic"])
-            rollout.value[t] = net.value(obs["critic"])
-            if hasattr(result, "body_error"):
-                body_error += torch.as_tensor(result.body_error, device=self.device).mean()
-            self._obs = self._to_torch(result.obs)
-        return {
-            "reward": float(rollout.reward.mean()),
-            "failures": float(rollout.terminated.float().sum() / rollout.envs / rollout.steps),
-            "body_error": float(body_error / rollout.steps),
-        }
+        stats = self._collector.collect(self.ppo.net, self._rollout, self.ppo.version)
+        value_rollout(self.ppo.net, self._rollout)
+        return stats
+
+    def _first_look(self) -> None:
+        """Look at the task, so that the first update does not learn from raw observations."""
+        self.collect()
+        self._update_norm()
 
     def _update_norm(self) -> None:
         # Between rollouts only: within one, old and new log-probabilities must see the same normaliser.
         data = self._rollout.flat()
         self.ppo.net.update_norm(data["policy"], data["critic"])
-
-    def _to_torch(self, obs: dict[str, Any]) -> dict[str, torch.Tensor]:
-        return {name: torch.as_tensor(value, device=self.device) for name, value in obs.items()}
 
 
 def _short(value: float) -> float:

@@ -122,7 +122,8 @@ def test_the_tracking_task_goes_on_mid_episode(stage: Stage, tmp_path: Path) -> 
     """Physics, pushes, noise, delays, histories and the sampler's statistics: all of the task's state comes back."""
     info = replace(INFO, joint_names=stage.robot.joint_names)
     whole = tracking(stage)
-    info = replace(info, policy_size=whole._obs["policy"].shape[1], critic_size=whole._obs["critic"].shape[1])
+    sizes = {name: tensor.shape[1] for name, tensor in whole._collector._obs.items()}
+    info = replace(info, policy_size=sizes["policy"], critic_size=sizes["critic"])
     curve = go(whole, 4)
     half = tracking(stage)
     begun = go(half, 2)
@@ -148,7 +149,7 @@ def test_a_task_that_cannot_say_its_state_begins_new_episodes(tmp_path: Path) ->
     save_training(tmp_path / "training.safetensors", half, INFO)
     resumed = runner()
     assert not resume_training(tmp_path / "training.safetensors", resumed)
-    assert resumed._starts.all() and resumed.update == 2
+    assert resumed._collector._starts.all() and resumed.update == 2
     for name, tensor in half.ppo.net.state_dict().items():
         assert torch.equal(tensor, resumed.ppo.net.state_dict()[name])
     go(resumed, 3)
