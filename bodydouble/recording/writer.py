@@ -37,7 +37,8 @@ class RecordingWriter:
     Args:
         path: The file to write.
         live: The messages happen now and cannot be made again: a chunk is written at least every `flush_s` seconds
-            of activity, and after an error what was recorded is kept and finished. Otherwise an error removes the file.
+            of activity, and after an error what was recorded is kept and finished; where the disk took no more it is
+            left as `<path>.tmp` for `recover`. Otherwise an error removes the file.
         flush_s: Longest time, in seconds, that messages stay in memory in live mode.
         jpeg_quality: Quality (1 to 95) of colour images.
 
@@ -55,7 +56,12 @@ class RecordingWriter:
         self._schemas: dict[str, int] = {}
         self._lock = threading.Lock()
         self._last_flush = time.monotonic()
+        self._unsaved_bytes = 0
         self.message_count = 0
+        self.saved_count = 0
+        """Messages of a live recording that lie in the file in whole chunks: what a crash or a full disk leaves."""
+        self.failed = False
+        """Whether the disk took no more of a live recording; nothing more is written then."""
         if live and self._temporary.exists():
             raise InputError(
                 f"{self._temporary}: an unfinished recording is in the way; rescue it with "
@@ -105,8 +111,7 @@ class RecordingWriter:
     def flush(self) -> None:
         """Write the messages so far to the file as a complete chunk."""
         with self._lock:
-            self._open().flush()
-            self._last_flush = time.monotonic()
+            self._save(self._open())
 
     def write_cdr(self, topic: str, msgtype: str, data: bytes, log_time_ns: int, publish_time_ns: int) -> None:
         """Write a message that is serialized already (CDR with encapsulation header, as rclpy's raw messages are).
@@ -271,11 +276,27 @@ class RecordingWriter:
             try:
                 writer.add_message(channel, log_time=log_ns, data=data, publish_time=publish_ns)
                 self.message_count += 1
-                if self._live and time.monotonic() - self._last_flush >= self._flush_s:
-                    writer.flush()
-                    self._last_flush = time.monotonic()
+                self._unsaved_bytes += len(data)
+                due = self._unsaved_bytes >= CHUNK_BYTES or time.monotonic() - self._last_flush >= self._flush_s
+                if self._live and due:
+                    self._save(writer)
             except OSError as error:
+                if self._live:
+                    self._abandon()
                 raise self._not_written(error) from None
+
+    def _save(self, writer: Writer) -> None:
+        """Write the messages so far as a whole chunk."""
+        writer.flush()
+        self._last_flush = time.monotonic()
+        self._unsaved_bytes, self.saved_count = 0, self.message_count
+
+    def _abandon(self) -> None:
+        """Leave the temporary file as it is, for `recover`: after half a chunk nothing can follow."""
+        self._mcap, self.failed = None, True
+        # The raw file alone: what waits in its buffer did not fit and would fail again.
+        raw = getattr(self._file, "raw", self._file)
+        raw.close()
 
     def _register(self, writer: Writer, topic: str, msgtype: str) -> int:
         if not _TOPIC.fullmatch(topic):

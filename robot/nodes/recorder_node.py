@@ -3,7 +3,8 @@
     python -m robot.nodes.recorder_node --out run.mcap [--ros-args ...]
 
 A message waits in a bounded queue; when the disk cannot follow, messages are dropped and counted,
-and the robot is never slowed.
+and the robot is never slowed. When the disk is full the recorder says so and goes on counting; what it wrote before
+stays, for `bodydouble recover`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Imu, JointState
 from std_msgs.msg import Float64MultiArray, String
 
+from bodydouble.errors import BodydoubleError, InputError
 from bodydouble.recording.writer import RecordingWriter
 from robot.nodes.process import (
     CLOCK,
@@ -68,7 +70,10 @@ class Recorder:
         """Subscribe to every topic of a Run."""
         self._queue: queue.Queue[_Raw | None] = queue.Queue(QUEUE_SIZE)
         self._writer = writer
-        self.dropped = self.written = 0
+        self._logger = node.get_logger()
+        self._overflowed = self._unwritten = 0
+        self.failure = ""
+        """Why nothing is written any more; empty while all is well."""
         for name, (kind, msgtype) in TOPICS.items():
             topic = node.resolve_topic_name(name)
             # A replay begins at the first tick: it is asked for where it was sent before this was connected.
@@ -83,14 +88,37 @@ class Recorder:
             try:
                 self._queue.put_nowait(_Raw(topic, msgtype, data, now, info.get("source_timestamp", 0) or now))
             except queue.Full:
-                self.dropped += 1
+                self._overflowed += 1
 
         return receive
 
+    @property
+    def written(self) -> int:
+        """Messages that are kept."""
+        return self._writer.saved_count if self.failure else self._writer.message_count
+
+    @property
+    def dropped(self) -> int:
+        """Messages that were received and are lost."""
+        lost = self._writer.message_count - self._writer.saved_count if self.failure else 0
+        return self._overflowed + self._unwritten + lost
+
     def _write(self) -> None:
         while (raw := self._queue.get()) is not None:
-            self._writer.write_cdr(raw.topic, raw.msgtype, raw.data, raw.received_ns, raw.published_ns)
-            self.written += 1
+            if self.failure:
+                self._unwritten += 1
+                continue
+            before = self._writer.message_count
+            try:
+                self._writer.write_cdr(raw.topic, raw.msgtype, raw.data, raw.received_ns, raw.published_ns)
+            except InputError as error:
+                # A message that was counted before its chunk failed is lost with that chunk.
+                self._unwritten += self._writer.message_count == before
+                if self._writer.failed:
+                    self.failure = str(error)
+                    self._logger.error(f"recording stopped: {error}; the messages so far are kept")
+                else:
+                    self._logger.error(f"a message is left out: {error}", throttle_duration_sec=1.0)
 
     def finish(self) -> None:
         """Write what still waits."""
@@ -103,11 +131,31 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="the MCAP file to write")
     args, _ = parser.parse_known_args()
-    with RecordingWriter(args.out, live=True) as writer:
+    try:
+        return record(args.out)
+    except BodydoubleError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def record(out: Path) -> int:
+    """Record into a file until SIGINT or SIGTERM; return the exit status.
+
+    Raises:
+        InputError: The file cannot be created or finished.
+    """
+    with RecordingWriter(out, live=True) as writer:
         with running_node("recorder") as running:
             recorder = Recorder(running.node, writer)
             running.stop.wait()
         recorder.finish()
+        if recorder.failure:
+            print(
+                f"error: {recorder.failure}: {recorder.written} messages are kept, {recorder.dropped} were dropped; "
+                f"read them with `bodydouble recover {out}.tmp OUT.mcap`",
+                file=sys.stderr,
+            )
+            return 1
         counts = {"written": str(recorder.written), "dropped": str(recorder.dropped)}
         writer.write_metadata("recorder", counts)
     return 0
