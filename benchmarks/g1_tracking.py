@@ -1,10 +1,11 @@
-"""How the shipped G1 tracker follows motions that it was not trained on, without any training for them.
+"""How the shipped general G1 tracker follows motions that it was not trained on, without any training for them.
 
-    python -m benchmarks.g1_tracking --work DIR [--sets heldout demo cmu lafan1] [--stage runs/demo/stage]
+    python -m benchmarks.g1_tracking --work DIR [--sets heldout demo own cmu lafan1] [--stage runs/demo/stage]
 
-Sets: `heldout`, 50 generated clips of seeds and boxes of their own; `demo`, a stage of the demo; `cmu` and `lafan1`,
-recordings under BODYDOUBLE_DATA. Every clip is followed in MuJoCo from its first frame, per tier of the gate; LAFAN1's
-minutes are cut into windows of 10 s. A clip that was judged before with the same checkpoint is not judged again.
+Sets: `heldout`, 50 generated clips of seeds and boxes of their own; `demo`, a stage of the demo; `own`, a squat and a
+reach and turn; `cmu` and `lafan1`, recordings under BODYDOUBLE_DATA. Every clip is followed in MuJoCo from its first
+frame, per tier of the gate; LAFAN1's minutes are cut into windows of 10 s. A clip that was judged before with the same
+checkpoint is not judged again.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from rich.progress import track
 
 from bodydouble.motion import RobotMotion
 from bodydouble.report.figures import merge_figures
+from perception.synthetic.motions import MotionConfig, Segment
 from perception.synthetic.training_library import LibraryConfig, build_library
 from policy.checkpoint import load_checkpoint
 from policy.nets.actor_critic import MeanPolicy
@@ -48,6 +50,17 @@ from sim.tasks.tracking.library import load_library
 RESULTS = Path(__file__).parent / "results" / "rl.json"
 HELDOUT = LibraryConfig(Path("heldout"), clips=12, robot_clips=45, seed=9500, blocks_seed=9500)
 """The held-out clips: the first 50 of them that are no demo."""
+OWN_CLIPS = {
+    "squat": (
+        Segment("stand", 1.0), Segment("squat", 2.8, 0.9), Segment("stand", 0.4), Segment("squat", 2.2, 0.6),
+        Segment("stand", 1.0),
+    ),
+    "reach_turn": (
+        Segment("stand", 1.0), Segment("reach", 2.4, 1.0, "right"), Segment("turn", 4.2, 1.4),
+        Segment("reach", 2.2, 0.9, "left"), Segment("stand", 1.0),
+    ),
+}  # fmt: skip
+"""Clips of the project's own."""
 HELDOUT_CLIPS, WINDOW_S = 50, 10.0
 ROBOT = "unitree_g1"
 
@@ -97,6 +110,15 @@ def cmu(data: Path) -> Iterator[Clip]:
     yield Clip("cmu_walk", motion, flat_model())
 
 
+def own() -> Iterator[Clip]:
+    """Yield the project's own clips, acted by a person and retargeted."""
+    from perception.synthetic.acting import act
+
+    for name, segments in OWN_CLIPS.items():
+        motion = retarget(act(MotionConfig(segments, start_xy=(0, 0))), robot_spec(ROBOT))
+        yield Clip(f"own_{name}", motion, flat_model())
+
+
 def lafan1(data: Path) -> Iterator[Clip]:
     """Yield windows of the LAFAN1 clips that Unitree retargeted."""
     robot, model = robot_spec(ROBOT), flat_model()
@@ -140,9 +162,11 @@ def figures_of(results: dict[str, dict[str, float]]) -> dict[str, float]:
     wanted["g1_general_clips"] = float(sum(bool(re.fullmatch(r"heldout_\d+ T1", name)) for name in results))
     for stem in sorted({name.split("_")[1] for name in results if name.startswith("lafan1_")}):
         wanted[f"g1_general_t0_success_lafan1_{stem}"] = mean(rf"lafan1_{stem}_\d+ T0")
-    for name in sorted(results):
-        if (match := re.fullmatch(r"specialised_(\w+) T2", name)) is not None:
-            wanted[f"g1_t2_success_{match[1]}"] = results[name]["success"]
+    # A policy specialised on a clip counts before the general one.
+    for kind in ("own", "cmu", "demo", "specialised"):
+        for name in sorted(results):
+            if (match := re.fullmatch(r"(?:own_|specialised_)?(\w+) T2", name)) and name.startswith(kind):
+                wanted[f"g1_t2_success_{match[1]}"] = results[name]["success"]
     figures |= {key: value for key, value in wanted.items() if value is not None}
     return figures
 
@@ -151,16 +175,16 @@ def main() -> None:
     """Judge what is not judged yet, then write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder of what was made and judged so far")
-    parser.add_argument("--sets", nargs="+", default=["heldout", "demo", "cmu", "lafan1"], help="what to judge")
+    parser.add_argument("--sets", nargs="+", default=["heldout", "demo", "own", "cmu", "lafan1"], help="what to judge")
     parser.add_argument("--stage", type=Path, default=Path("runs/demo/stage"), help="the demo's stage")
-    parser.add_argument("--checkpoint", type=Path, default=None, help="policy; none takes the shipped one")
+    parser.add_argument("--checkpoint", type=Path, default=None, help="policy; none takes the shipped general one")
     parser.add_argument("--name", default="", help="name of a specialised policy's clip; it is judged on --stage")
     parser.add_argument("--episodes", type=int, default=2, help="episodes of each clip in T1 and T2")
     parser.add_argument("--tiers", type=int, nargs="+", default=[0, 1, 2], help="tiers to judge in")
     parser.add_argument("--results", type=Path, default=RESULTS, help="file that receives the figures")
     args = parser.parse_args()
     data = Path(os.environ.get("BODYDOUBLE_DATA", "../shared/data"))
-    checkpoint = args.checkpoint or shipped_checkpoint(ROBOT)
+    checkpoint = args.checkpoint or shipped_checkpoint(ROBOT, "general")
     net, _, _ = load_checkpoint(checkpoint)
     policy, robot = MeanPolicy(net), TrackedRobot.from_spec(robot_spec(ROBOT))
     key = hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:12]
@@ -170,6 +194,7 @@ def main() -> None:
     sources = {
         "heldout": lambda: heldout(args.work),
         "demo": lambda: stage_clips(args.stage, "demo"),
+        "own": own,
         "cmu": lambda: cmu(data),
         "lafan1": lambda: lafan1(data),
     }
@@ -182,7 +207,7 @@ def main() -> None:
     for clip in track(clips, "clips", console=console):
         for tier in [0] if clip.name.startswith("lafan1") else args.tiers:
             row = f"{clip.name} T{tier}"
-            episodes = args.episodes * (10 if clip.name.startswith(("demo", "cmu", "specialised")) else 1)
+            episodes = args.episodes * (10 if clip.name.startswith(("demo", "own", "cmu", "specialised")) else 1)
             if row not in results:
                 results[row] = judge(clip, tier, 1 if tier == 0 else episodes, policy, robot, seed=tier)
                 done_file.write_text(json.dumps(results))

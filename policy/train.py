@@ -43,7 +43,8 @@ class TrainConfig:
     """How a policy is trained on a stage."""
 
     warm_start: str = "shipped"
-    """Where to start: "shipped" (the checkpoint that comes with bodydouble for the robot), "none", or a file."""
+    """Where to start: "shipped" (the checkpoint that comes with bodydouble for the robot), "general" (the one for
+    walking, seats and platforms), "none", or a file."""
     updates: int = 12
     """Updates of PPO; each collects `ppo.steps` control steps of every environment."""
     envs: int = 256
@@ -88,13 +89,13 @@ class Trained:
         )
 
 
-def shipped_checkpoint(robot: str) -> Path:
-    """Return the checkpoint that comes with bodydouble for a robot.
+def shipped_checkpoint(robot: str, kind: str = "tracking") -> Path:
+    """Return a checkpoint that comes with bodydouble for a robot: "tracking", or "general", which follows more kinds.
 
     Raises:
         InputError: There is none.
     """
-    path = Path(__file__).parent / "checkpoints" / f"{robot}_tracking.safetensors"
+    path = Path(__file__).parent / "checkpoints" / f"{robot}_{kind}.safetensors"
     if not path.is_file():
         raise InputError(f"no checkpoint is shipped for robot {robot}; train with --config.warm-start none")
     return path
@@ -211,7 +212,9 @@ def _check_config(config: TrainConfig) -> None:
 
 
 def _start_path(warm_start: str, robot: str) -> Path:
-    path = shipped_checkpoint(robot) if warm_start == "shipped" else Path(warm_start)
+    if warm_start in ("shipped", "general"):
+        return shipped_checkpoint(robot, "tracking" if warm_start == "shipped" else warm_start)
+    path = Path(warm_start)
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint; give a .safetensors file, or --config.warm-start none")
     return path
