@@ -1,4 +1,4 @@
-"""The replayer's node: a recorded run's topics again, with /clock, at any rate.
+"""The replayer's node: the topics of a recorded run or a rosbag2 again, with /clock, at any rate.
 
     python -m robot.nodes.replayer_node --run runs/demo/run [--rate 2] [--ros-args ...]
 
@@ -19,8 +19,10 @@ from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 
 from bodydouble.errors import BodydoubleError
+from bodydouble.recording.bag import open_bag
+from bodydouble.recording.foreign import ForeignTypes
 from bodydouble.recording.messages import full_type_name, is_known
-from bodydouble.recording.reader import RecordingReader
+from bodydouble.recording.reader import SerializedMessage
 from robot.nodes.process import CLOCK, COMMANDS, HEARTBEAT, SKILL, reliable, running_node
 from robot.playback import playback
 
@@ -65,14 +67,23 @@ def publishers(node: Node, topics: dict[str, str]) -> tuple[dict[str, Any], list
 def main() -> int:
     """Publish the run once, then stop."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True, help="folder of the run, or its .mcap file")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the run, an .mcap file or a rosbag2 folder")
     parser.add_argument("--rate", type=float, default=1.0, help="speed, in units of the run's own time")
     parser.add_argument("--subscribers", type=int, default=0, help="subscribers of the first topic to wait for")
     args, _ = parser.parse_known_args()
-    path = args.run / "run.mcap" if args.run.is_dir() else args.run
+    run = args.run / "run.mcap"
+    path = run if run.is_file() else args.run
     try:
-        with RecordingReader(path) as reader, running_node("replayer") as running:
-            made, absent = publishers(running.node, reader.topics)
+        with open_bag(path) as bag, running_node("replayer") as running:
+            types = ForeignTypes()
+            against = {
+                name: types.reason_against(topic) for name, topic in bag.topics.items() if is_known(topic.msgtype)
+            }
+            for topic, reason in against.items():
+                if reason:
+                    running.node.get_logger().warning(f"skipped {topic}: {reason}")
+            topics = {name: topic.msgtype for name, topic in bag.topics.items() if not against.get(name)}
+            made, absent = publishers(running.node, topics)
             for topic in absent:
                 running.node.get_logger().warning(f"skipped {topic}: its type is not installed in ROS here")
             clock = running.node.create_publisher(Clock, CLOCK, reliable(10))
@@ -80,8 +91,12 @@ def main() -> int:
                 if any(publisher.get_subscription_count() >= args.subscribers for publisher in made.values()):
                     break
                 time.sleep(0.02)
+            messages = (
+                SerializedMessage(m.topic, topics[m.topic], m.received_ns, m.received_ns, memoryview(m.data))
+                for m in bag.messages(list(made))
+            )
             begun = time.monotonic()
-            for due in playback(reader.raw_messages(list(made)), args.rate):
+            for due in playback(messages, args.rate):
                 if running.stop.wait(max(0.0, begun + due.at_s - time.monotonic())):
                     break
                 if due.message is None:

@@ -129,3 +129,15 @@ def test_damaged_run_is_named(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "robot.nodes.replayer_node", "--run", str(tmp_path)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2 and "run.mcap" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_bag_with_a_foreign_type_plays_without_it(tmp_path: Path) -> None:
+    from tests.bodydouble.recording.test_foreign import write_bag
+
+    bag = write_bag(tmp_path / "bag")
+    env = {**os.environ, "ROS_DOMAIN_ID": str(20 + os.getpid() % 80)}
+    argv = [sys.executable, "-m", "robot.nodes.replayer_node", "--run", str(bag), "--rate", "10"]
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0
+    assert "skipped /hand (hand_msgs/msg/Hand): its type is not installed in ROS here" in done.stderr + done.stdout
+    assert "/joint_states" not in done.stderr + done.stdout
