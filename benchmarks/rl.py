@@ -4,10 +4,13 @@
 
 Every library trains the same network with the same batches, learning rate, discount, clip and reward scaling, on
 Gymnasium's HalfCheetah-v5, Ant-v5 and Humanoid-v5: 32 environments, 64 steps, 5 passes of 8 minibatches, two threads.
-The peers step Gymnasium's own environments, as their users do; a row more gives rsl_rl this project's simulation. Runs
-are interleaved; each has the same wall-clock. The stated return of a task is nine tenths of the way that
-Stable-Baselines3 came in that time (median of the seeds, from its first value on), so no run of ours sets it. The
-figure is the quotient of the median times to it; a training that did not get there counts with its whole time.
+The peers step Gymnasium's own environments, as their users do; a row more gives rsl_rl this project's simulation. Ours
+is measured in turn (collect, then learn, on both threads) and asynchronous (an actor with one, the learner with one);
+the figures are those of the asynchronous one. Runs are interleaved; each has the same wall-clock.
+
+The stated return of a task is nine tenths of the way that Stable-Baselines3 came in that time (median of the seeds,
+from its first value on), so no run of ours sets it. The figure is the quotient of the median times to it; a training
+that did not get there counts with its whole time.
 
 With --lanes K that many trainings run at once, each pinned to two cores of its own.
 """
@@ -105,7 +108,7 @@ def draw(runs: Runs, targets: dict[str, float]) -> None:
     """Draw the returns over wall-clock."""
     tasks = list(targets)
     figure, axes = plt.subplots(1, len(tasks), figsize=(5 * len(tasks), 3.8), squeeze=False)
-    colors = dict(zip(LEARNERS, ("#3b7dd8", "#d8863b", "#5a9a5f", "#b0b7c3"), strict=True))
+    colors = dict(zip(LEARNERS, ("#3b7dd8", "#1b3a6b", "#d8863b", "#5a9a5f", "#b0b7c3"), strict=True))
     for axis, task in zip(axes[0], tasks, strict=True):
         for (name, learner), trainings in runs.items():
             if name != task:
@@ -138,8 +141,9 @@ def main() -> None:
         rows = {learner: [time_to(t, targets[task]) for t in runs[task, learner]] for learner in options.learners}
         seconds = {learner: float(np.median([row[0] for row in found])) for learner, found in rows.items()}
         for peer in options.learners:
-            if peer != "ours":
-                figures[f"speedup_vs_{peer}_{task}"] = seconds[peer] / seconds["ours"]
+            if not peer.startswith("ours"):
+                figures[f"speedup_vs_{peer}_{task}"] = seconds[peer] / seconds["ours_async"]
+                figures[f"speedup_in_turn_vs_{peer}_{task}"] = seconds[peer] / seconds["ours"]
         table[task] = {
             learner: {
                 "seconds": seconds[learner],

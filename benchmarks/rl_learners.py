@@ -3,7 +3,7 @@
     python -m benchmarks.rl_learners ours HalfCheetah-v5 --seconds 60 --seed 0 --out run.json
 
 A process of its own per training, so that none inherits another's threads or allocations. Wall-clock counts from the
-first environment step; environments and networks are built before. `benchmarks.rl` runs them all and compares.
+training's first step on; processes, environments and networks are made before. `benchmarks.rl` compares them all.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import contextlib
 import io
 import time
 from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from bodydouble.artifacts import write_json
-from policy.nets.actor_critic import NetConfig
+from policy.nets.actor_critic import ActorCritic, NetConfig
 from policy.optim.registry import AdamConfig
+from policy.rl.asynchronous import ActorConfig, AsyncRunner
 from policy.rl.gym_task import GymTask
 from policy.rl.ppo import PPO, PPOConfig
 from policy.rl.reward_scale import RewardScale
-from policy.rl.runner import Progress, Runner, make_net
+from policy.rl.runner import Progress, Runner
 from sim.env.ant_env import AntVectorEnv
 from sim.env.half_cheetah_env import HalfCheetahVectorEnv
 from sim.env.humanoid_env import HumanoidVectorEnv
@@ -98,9 +100,13 @@ def peers_env(task: str) -> SyncVectorEnv:
     return SyncVectorEnv([lambda: gymnasium.make(task)] * ENVS, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
-def train_ours(task: str, seed: int, clock: Clock) -> None:
-    """Train with this project, on its batched simulation."""
-    gym_task = GymTask(Timed(TASKS[task](ENVS, threads=torch.get_num_threads()), clock), seed, GAMMA)
+def our_task(task: str, seed: int, threads: int, index: int = 0) -> GymTask:
+    """Return the task of one process of ours."""
+    return GymTask(TASKS[task](ENVS, threads=threads), seed + 1000 * index, GAMMA, WINDOW)
+
+
+def our_ppo(observations: int, actions: int) -> PPO:
+    """Return the learner."""
     config = PPOConfig(
         steps=STEPS,
         epochs=EPOCHS,
@@ -112,14 +118,33 @@ def train_ours(task: str, seed: int, clock: Clock) -> None:
         target_kl=0.0,
         optimizer=AdamConfig(lr=LR),
     )
-    net = make_net(gym_task.reset(), gym_task.action_size, NetConfig(LAYERS, LAYERS, STD), torch.device("cpu"))
-    runner = Runner(gym_task, PPO(net, config), torch.device("cpu"))
+    return PPO(ActorCritic(observations, observations, actions, NetConfig(LAYERS, LAYERS, STD)), config)
 
-    def go_on(progress: Progress) -> bool:
-        del progress
-        return False
 
-    runner.train(go_on, lambda progress: None)
+def note(clock: Clock, progress: Progress) -> None:
+    """Take an update's figures; raise at the end."""
+    clock.env_steps = progress.env_steps
+    if "return" in progress.stats:
+        clock.curve.append((progress.seconds, progress.env_steps, progress.stats["return"]))
+    if progress.seconds > clock.limit:
+        raise TimeIsOverError
+
+
+def train_ours(task: str, seed: int, clock: Clock) -> None:
+    """Train with this project, on its batched simulation: collect and learn in turn, on all threads."""
+    gym_task = our_task(task, seed, torch.get_num_threads())
+    ppo = our_ppo(gym_task.reset()["policy"].shape[1], gym_task.action_size)
+    Runner(gym_task, ppo, torch.device("cpu")).train(lambda progress: False, partial(note, clock))
+
+
+def train_ours_async(task: str, seed: int, clock: Clock) -> None:
+    """The same with an actor in a process of its own: it has one thread, the learner the others."""
+    threads = max(1, torch.get_num_threads() - 1)
+    torch.set_num_threads(threads)
+    probe = our_task(task, seed, 1)
+    ppo = our_ppo(probe.reset()["policy"].shape[1], probe.action_size)
+    with AsyncRunner(partial(our_task, task, seed, 1), ppo, torch.device("cpu"), ActorConfig(seed=seed)) as runner:
+        runner.train(lambda progress: False, partial(note, clock))
 
 
 def train_sb3(task: str, seed: int, clock: Clock) -> None:
@@ -220,6 +245,7 @@ def train_rsl_rl(task: str, seed: int, clock: Clock, *, on_ours: bool = False) -
 
 LEARNERS = {
     "ours": train_ours,
+    "ours_async": train_ours_async,
     "sb3": train_sb3,
     "rsl_rl": train_rsl_rl,
     "rsl_rl_on_ours": lambda task, seed, clock: train_rsl_rl(task, seed, clock, on_ours=True),

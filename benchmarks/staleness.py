@@ -57,8 +57,7 @@ def train(objective: Objective, staleness: int, lr: float, seed: int) -> tuple[f
     """Return the first and the last mean return and the mean kernel weight of the last quarter (or NaN)."""
     torch.manual_seed(seed)
     torch.set_num_threads(1)
-    task = GymTask(ReacherVectorEnv(EPISODES * staleness, threads=1), seed)
-    task.finished = type(task.finished)(maxlen=JUDGED)
+    task = GymTask(ReacherVectorEnv(EPISODES * staleness, threads=1), seed, window=JUDGED)
     config = PPOConfig(
         steps=ReacherVectorEnv.episode_steps,
         epochs=1,
@@ -90,7 +89,7 @@ def train(objective: Objective, staleness: int, lr: float, seed: int) -> tuple[f
 def untrained(seed: int) -> float:
     """Return the mean return of a policy that has learned nothing."""
     torch.manual_seed(seed)
-    task = GymTask(ReacherVectorEnv(JUDGED, threads=1), seed)
+    task = GymTask(ReacherVectorEnv(JUDGED, threads=1), seed, window=JUDGED)
     net = make_net(task.reset(), task.action_size, NetConfig((64, 64), (64, 64)), torch.device("cpu"))
     Runner(task, PPO(net, PPOConfig(steps=ReacherVectorEnv.episode_steps)), torch.device("cpu")).collect()
     return task.mean_return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol
 
 import torch
@@ -15,7 +16,8 @@ class VectorTask(Protocol):
     """What the runner needs of an environment; TrackingEnv is one.
 
     A task may have more: `group` (N,), integers from 0, the environments whose episodes are compared by group
-    advantages; `snapshot()`, all that its coming steps depend on as arrays by name (or None), and `restore(arrays)`.
+    advantages; `mean_return`, of its last finished episodes (NaN before the first); `snapshot()`, all that its coming
+    steps depend on as arrays by name (or None), and `restore(arrays)`.
     """
 
     num_envs: int
@@ -62,7 +64,8 @@ class Collector:
             version: Gradient steps that the policy has behind it.
 
         Returns:
-            Mean reward, failure rate and, where the task knows one, the mean body error.
+            Mean reward, failure rate, the mean body error, and the mean return of finished episodes; the last two
+            where the task knows them (the body error is 0 otherwise).
         """
         body_error = torch.zeros((), device=self.device)
         rollout.version.fill_(version)
@@ -83,11 +86,13 @@ class Collector:
             if hasattr(result, "body_error"):
                 body_error += torch.as_tensor(result.body_error, device=self.device).mean()
             self._obs = self._to_torch(result.obs)
-        return {
+        stats = {
             "reward": float(rollout.reward.mean()),
             "failures": float(rollout.terminated.float().sum() / rollout.envs / rollout.steps),
             "body_error": float(body_error / rollout.steps),
         }
+        mean_return = getattr(self.task, "mean_return", math.nan)
+        return stats if math.isnan(mean_return) else {**stats, "return": mean_return}
 
     def snapshot(self) -> dict[str, torch.Tensor]:
         """Return all that the next rollout depends on beside network and random state, as tensors by name."""

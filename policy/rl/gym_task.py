@@ -13,9 +13,6 @@ from gymnasium.vector import AutoresetMode
 from bodydouble.errors import InputError
 from policy.rl.reward_scale import RewardScale
 
-WINDOW = 100
-"""Finished episodes that `mean_return` looks back on."""
-
 
 @dataclass(frozen=True)
 class GymStep:
@@ -36,13 +33,14 @@ class GymStep:
 class GymTask:
     """A vector environment with flat observations and continuous actions, seen by policy and critic alike."""
 
-    def __init__(self, env: gymnasium.vector.VectorEnv, seed: int, gamma: float = 0.99) -> None:
+    def __init__(self, env: gymnasium.vector.VectorEnv, seed: int, gamma: float = 0.99, window: int = 100) -> None:
         """Take the environment.
 
         Args:
             env: A vector environment that starts a finished episode anew in the same step.
             seed: Seed of its first reset.
             gamma: Discount of the returns whose spread scales the rewards.
+            window: Finished episodes that `mean_return` looks back on.
 
         Raises:
             InputError: The environment is of another kind.
@@ -62,7 +60,7 @@ class GymTask:
         self._low, self._high = env.single_action_space.low, env.single_action_space.high  # type: ignore[attr-defined]
         self._scale = RewardScale(env.num_envs, gamma)
         self._running = np.zeros(env.num_envs)
-        self.finished: deque[float] = deque(maxlen=WINDOW)
+        self.finished: deque[float] = deque(maxlen=window)
         """Unscaled returns of the last finished episodes."""
 
     @property
