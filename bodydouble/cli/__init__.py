@@ -25,6 +25,7 @@ COMMANDS = {
     "verify": ("bodydouble.cli.verify", "run the ONNX policy on a stage in a fresh MuJoCo process: pass or fail"),
     "run": ("bodydouble.cli.run", "run the policy under ROS 2 on the simulated robot, recorded"),
     "replay": ("bodydouble.cli.replay", "replay a recorded run and compare every command bit for bit"),
+    "export-lerobot": ("bodydouble.cli.export_lerobot", "recorded runs -> LeRobot dataset"),
     "topics": ("bodydouble.cli.topics", "list the topics of any ROS 2 recording, and draw their numbers"),
     "shadow": ("bodydouble.cli.shadow", "what would a policy have commanded on a recording?"),
     "recover": ("bodydouble.cli.recover", "rebuild a truncated recording up to its last complete chunk"),
