@@ -9,8 +9,11 @@ STAMP := $(VENV)/.installed
 demo: setup
 	$(BIN)/bodydouble demo
 
+# Two processes: most tests keep one core busy.
+TEST_PROCESSES ?= 2
+
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES)
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

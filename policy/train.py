@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from policy.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from policy.nets.actor_critic import ActorCritic, MeanPolicy, NetConfig
 from policy.optim.registry import AdamConfig
 from policy.rl import runner as rl
+from policy.rl.asynchronous import ActorConfig, AsyncRunner
 from policy.rl.ppo import PPO, PPOConfig
 from policy.rl.resume import save_training
 from policy.rl.tensorboard import Curves
@@ -51,6 +54,9 @@ class TrainConfig:
     """Environments."""
     threads: int = 0
     """Threads of the simulation and of torch, which take turns; 0 takes every core."""
+    actors: int = 0
+    """Processes that step `envs / actors` environments each while this one learns from what they brought before:
+    faster, but the curve is another one every time. 0 steps and learns in turn."""
     seed: int = 0
     """Seed."""
     checkpoint_every: int = 10
@@ -132,17 +138,20 @@ def train(stage_path: Path, out: Path, config: TrainConfig | None = None) -> Tra
     threads = use_threads(config.threads)
     torch.manual_seed(config.seed)
     out.mkdir(parents=True, exist_ok=True)
-    env = TrackingEnv(
-        CpuBatch(stage.compile(visuals=False), config.envs, config.seed, threads),
-        robot, stage.motions, config.task, dump=out / "nan_state.npz", final_policy_obs=False,
-    )  # fmt: skip
+    env = _tracking_env(stage, config, 1 if config.actors else config.envs, config.seed, threads, out / "nan_state.npz")
     net, before = _start_net(start, env, robot, config)
     started = _judge(stage, robot, net, config)
     ppo = PPO(net, config.ppo)
     work = unfinished(out)
-    with atomic_dir(out) as folder:
+    with atomic_dir(out) as folder, contextlib.ExitStack() as stack:
         initial = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-        runner = rl.Runner(env, ppo, torch.device("cpu"))
+        if config.actors:
+            torch.set_num_threads(max(1, threads - config.actors))
+            processes = ActorConfig(config.actors, seed=config.seed)
+            make_task = partial(_actor_task, stage.path, config, out)
+            runner: rl.Runner = stack.enter_context(AsyncRunner(make_task, ppo, torch.device("cpu"), processes))
+        else:
+            runner = rl.Runner(env, ppo, torch.device("cpu"))
         begun_at = go_on(runner, work, key)
 
         def info(env_steps: int, updates: int, extra: dict[str, Any]) -> CheckpointInfo:
@@ -201,12 +210,27 @@ def train(stage_path: Path, out: Path, config: TrainConfig | None = None) -> Tra
     return Trained(out, figures, kept)
 
 
+def _tracking_env(stage: Stage, config: TrainConfig, envs: int, seed: int, threads: int, dump: Path) -> TrackingEnv:
+    backend = CpuBatch(stage.compile(visuals=False), envs, seed, threads)
+    robot = TrackedRobot.from_spec(stage.robot)
+    return TrackingEnv(backend, robot, stage.motions, config.task, dump=dump, final_policy_obs=False)
+
+
+def _actor_task(stage_path: Path, config: TrainConfig, out: Path, index: int) -> TrackingEnv:
+    """Return the environments of an actor's process, which has one thread and seeds of its own."""
+    dump = out / f"nan_state_{index}.npz"
+    seed = config.seed + 1_000_003 * index
+    return _tracking_env(Stage.load(stage_path), config, config.envs // config.actors, seed, 1, dump)
+
+
 def _check_config(config: TrainConfig) -> None:
     for name in ("updates", "envs", "eval_envs"):
         if getattr(config, name) < 1:
             raise InputError(f"config.{name} is {getattr(config, name)}, expected at least 1")
     if config.checkpoint_every < 0:
         raise InputError(f"config.checkpoint_every is {config.checkpoint_every}, expected 0 or more")
+    if config.actors < 0 or (config.actors and config.envs % config.actors):
+        raise InputError(f"config.actors is {config.actors}, expected 0 or a number that divides envs {config.envs}")
     if config.ppo.steps * config.envs < config.ppo.minibatches:
         raise InputError("config.envs times config.ppo.steps is less than config.ppo.minibatches; take more envs")
 

@@ -223,7 +223,8 @@ class AsyncRunner(Runner):
         return {"rng.cpu": torch.get_rng_state()}
 
     def restore(self, tensors: dict[str, torch.Tensor]) -> bool:
-        """Take the learner's random state back; episodes begin anew."""
+        """Take the learner's random state back; episodes begin anew, and what another network collected is dropped."""
+        self._oldest = self._generation + 1
         torch.set_rng_state(tensors["rng.cpu"])
         return False
 

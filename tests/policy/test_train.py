@@ -178,3 +178,18 @@ def test_a_checkpoint_of_another_robot_is_refused(stage: Stage, tmp_path: Path) 
 def test_no_checkpoint_is_shipped_for_every_robot() -> None:
     with pytest.raises(InputError, match="no checkpoint is shipped for robot i2rt_yam; train with"):
         shipped_checkpoint("i2rt_yam")
+
+
+def test_actors_in_processes_of_their_own_train_too(stage: Stage, tmp_path: Path) -> None:
+    config = dataclasses.replace(FRESH, updates=2, actors=1)
+    threads = torch.get_num_threads()
+    made = train(stage.path, tmp_path / "policy", config)
+    torch.set_num_threads(threads)
+    lines = [json.loads(line) for line in (made.path / "log.jsonl").read_text().splitlines()]
+    assert [line["update"] for line in lines] == [1, 2] and all(0 <= line["lag"] <= 1 for line in lines)
+    assert made.figures["env_steps"] == 2 * 8 * 6
+
+
+def test_actors_that_do_not_divide_the_environments_are_refused(stage: Stage, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"config\.actors is 4, expected 0 or a number that divides envs 6"):
+        train(stage.path, tmp_path / "policy", dataclasses.replace(FRESH, actors=4))

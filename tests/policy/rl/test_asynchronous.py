@@ -104,8 +104,14 @@ def test_they_teach_a_policy_to_reach_and_their_lag_is_bounded_and_told(runner: 
 def test_a_resumed_learner_begins_new_episodes(runner: AsyncRunner) -> None:
     state = runner.snapshot()
     expected = torch.rand(3)
+    with torch.no_grad():
+        runner.ppo.net.log_std.add_(0.5)  # as if another network had been loaded
     assert runner.restore(state) is False
     assert torch.equal(torch.rand(3), expected)
+    assert runner.collect()["lag"] == 0
+    data = runner._rollout.flat()
+    with torch.no_grad():
+        torch.testing.assert_close(runner.ppo.net.log_prob(data["action"], data["mean"]), data["log_prob"])
 
 
 def test_a_killed_actor_ends_the_training_with_a_clear_error(runner: AsyncRunner) -> None:
