@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bodydouble.artifacts import inputs_hash, is_current, machine_info, provenance, read_json, write_json
-from bodydouble.errors import ContractError, RecordingError
+from bodydouble.errors import ContractError, InputError, RecordingError
 from bodydouble.motion import RobotMotion
 from bodydouble.recording.messages import stamp_ns
 from bodydouble.recording.reader import RecordingReader
@@ -18,11 +19,14 @@ from robot.inputs import READERS
 from robot.policy_file import PolicyFile
 from robot.run_figures import read_ticks
 from robot.runtime import PolicyRuntime, TickResult
+from robot.safety import SafetyConfig
 
 INPUT_TOPICS = {"joint_states": "/joint_states", "imu": "/imu", "odom": "/odom"}
 """Topics of the runtime's inputs in a run."""
 COMMAND_TOPIC = "/forward_position_controller/commands"
 """Topic of the commands in a run."""
+SETTINGS_TOPIC = "/policy/settings"
+"""Topic of the safety layer's bounds in a run."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,9 @@ class ReplayReport:
         )
 
 
-def finished_report(path: Path, run: Path, policy: Path, stage: Path) -> ReplayReport | None:
+def finished_report(path: Path, run: Path, policy: Path, stage: Path | None) -> ReplayReport | None:
     """Return the report in a file, or None where it is of another run, policy or stage."""
-    if not is_current(path, inputs_hash(None, {"run": run, "policy": policy, "stage": stage})):
+    if not is_current(path, inputs_hash(None, _sources(run, policy, stage))):
         return None
     data = read_json(path)
     f = data["figures"]
@@ -79,22 +83,32 @@ def finished_report(path: Path, run: Path, policy: Path, stage: Path) -> ReplayR
     )  # fmt: skip
 
 
-def replay(run: Path, policy: Path, stage: Path) -> ReplayReport:
-    """Replay a run.
+def _sources(run: Path, policy: Path, stage: Path | None) -> dict[str, Path]:
+    return {"run": run, "policy": policy} | ({"stage": stage} if stage is not None else {})
+
+
+def replay(run: Path, policy: Path, stage: Path | None) -> ReplayReport:
+    """Replay a run, with the safety layer's bounds that it holds.
 
     Args:
         run: The run's MCAP file.
         policy: The ONNX file that ran.
-        stage: Folder of the stage it ran on.
+        stage: Folder of the stage it ran on; None for a policy that follows no reference.
 
     Raises:
         RecordingError: The run is damaged, or lacks an input that a tick consumed.
         ContractError: The policy is refused.
+        InputError: The policy follows a reference and there is no stage.
     """
     ticks = read_ticks(run)
     for tick in ticks:
         _check_tick(run, tick)
-    runtime = PolicyRuntime(PolicyFile(policy), RobotMotion.load(stage / "reference.npz"))
+    file, reference = PolicyFile(policy), None
+    if file.contract.follows_reference:
+        if stage is None:
+            raise InputError(f"{policy}: follows a reference motion; name the stage it ran on with --stage")
+        reference = RobotMotion.load(stage / "reference.npz")
+    runtime = PolicyRuntime(file, reference, _recorded_safety(run))
     inputs = _read_inputs(run)
     sent = _read_commands(run)
     if ticks[0]["tick"] != 0:
@@ -120,7 +134,7 @@ def replay(run: Path, policy: Path, stage: Path) -> ReplayReport:
         )
     seconds = (ticks[-1]["t_ns"] - ticks[0]["t_ns"]) / 1e9
     speed = seconds / (time.perf_counter() - begun)
-    origin = provenance(None, {"run": run, "policy": policy, "stage": stage})
+    origin = provenance(None, _sources(run, policy, stage))
     return ReplayReport(run, len(ticks), diff_bits, first, speed, origin)
 
 
@@ -166,6 +180,23 @@ def _check_tick(run: Path, tick: dict[str, Any]) -> None:
     if not sound:
         number = str(tick.get("tick"))[:40]
         raise RecordingError(f"{run}: holds a damaged tick ({number}, a field has a wrong form); record the run again")
+
+
+def _recorded_safety(run: Path) -> SafetyConfig:
+    """Return the safety layer's bounds that a run holds; the usual ones for runs that hold none."""
+    found: list[Any] = []
+    with RecordingReader(run) as reader:
+        for message in reader.messages([SETTINGS_TOPIC]):
+            try:
+                bounds = json.loads(message.message.data)["safety"]
+                found.append(SafetyConfig(**{str(name): float(value) for name, value in bounds.items()}))
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InputError) as error:
+                raise RecordingError(
+                    f"{run}: holds damaged settings ({str(error)[:80]}); record the run again"
+                ) from None
+    if any(config != found[0] for config in found):
+        raise RecordingError(f"{run}: the safety layer's bounds change on the way; replay each part by itself")
+    return found[0] if found else SafetyConfig()
 
 
 def _read_inputs(run: Path) -> dict[str, dict[int, Any]]:

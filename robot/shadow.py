@@ -25,7 +25,7 @@ from robot.command_input import VELOCITIES
 from robot.inputs import READERS
 from robot.policy_file import PolicyFile
 from robot.reference_player import SKILLS
-from robot.replay import COMMAND_TOPIC, INPUT_TOPICS
+from robot.replay import COMMAND_TOPIC, INPUT_TOPICS, SETTINGS_TOPIC
 from robot.run_figures import TICK_TOPIC
 from robot.runtime import PolicyRuntime, TickResult
 from robot.safety import SafetyConfig
@@ -196,6 +196,8 @@ class _Shadow:
         if self._start_ns is None:
             lacking = [self.names[role] for role in self._inputs if role not in heard] or ["a command"]
             raise InputError(f"{self._bag.path}: holds no message of {', '.join(lacking)}; the policy was never asked")
+        settings = {"data": json.dumps({"safety": dataclasses.asdict(self._config.safety)})}
+        self._writer.write(SETTINGS_TOPIC, bag_inputs.STRING, settings, max(self._start_ns, 0))
         self._tick_until(now + 1)
 
     def _tick_until(self, end_ns: int) -> None:

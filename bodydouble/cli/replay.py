@@ -16,8 +16,8 @@ class Options:
     """Folder of the run, or its .mcap file."""
     policy: Path
     """The policy (.onnx) that ran."""
-    stage: Path
-    """Folder of the stage it ran on."""
+    stage: Path | None = None
+    """Folder of the stage it ran on; policies that follow no reference need none."""
     out: Path | None = None
     """JSON to write the result to; one of the same run, policy and stage is not made again."""
 

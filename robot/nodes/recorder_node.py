@@ -18,23 +18,32 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import Twist
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Imu, JointState
-from std_msgs.msg import Float64MultiArray, String
+from std_msgs.msg import Float64MultiArray, String, UInt8MultiArray
+from trajectory_msgs.msg import JointTrajectory
 
 from bodydouble.errors import BodydoubleError, InputError
 from bodydouble.recording.writer import RecordingWriter
 from robot.nodes.process import (
     CLOCK,
+    COMMAND,
+    COMMAND_VELOCITY,
     COMMANDS,
+    CONTRACT,
     DIAGNOSTICS,
+    FEET,
+    GAINS,
     IMU,
     JOINT_STATES,
     ODOM,
+    SETTINGS,
     SKILL,
     TICK,
+    TRAJECTORY,
     latched,
     reliable,
     running_node,
@@ -48,11 +57,19 @@ TOPICS: dict[str, tuple[Any, str]] = {
     ODOM: (Odometry, "nav_msgs/msg/Odometry"),
     CLOCK: (Clock, "rosgraph_msgs/msg/Clock"),
     COMMANDS: (Float64MultiArray, "std_msgs/msg/Float64MultiArray"),
+    TRAJECTORY: (JointTrajectory, "trajectory_msgs/msg/JointTrajectory"),
+    COMMAND_VELOCITY: (Twist, "geometry_msgs/msg/Twist"),
+    COMMAND: (Float64MultiArray, "std_msgs/msg/Float64MultiArray"),
+    FEET: (UInt8MultiArray, "std_msgs/msg/UInt8MultiArray"),
+    CONTRACT: (String, "std_msgs/msg/String"),
+    GAINS: (String, "std_msgs/msg/String"),
+    SETTINGS: (String, "std_msgs/msg/String"),
     SKILL: (String, "std_msgs/msg/String"),
     TICK: (String, "std_msgs/msg/String"),
     DIAGNOSTICS: (DiagnosticArray, "diagnostic_msgs/msg/DiagnosticArray"),
 }
 """Topics of a Run and their types."""
+_LATCHED = (TICK, CONTRACT, GAINS, SETTINGS)
 
 
 class _Raw(NamedTuple):
@@ -76,8 +93,8 @@ class Recorder:
         """Why nothing is written any more; empty while all is well."""
         for name, (kind, msgtype) in TOPICS.items():
             topic = node.resolve_topic_name(name)
-            # A replay begins at the first tick: it is asked for where it was sent before this was connected.
-            qos = latched(1000) if name == TICK else reliable(1000)
+            # What was sent before this was connected is asked for: a replay begins at the first tick.
+            qos = latched(1000) if name in _LATCHED else reliable(1000)
             node.create_subscription(kind, name, self._receiver(topic, msgtype), qos, raw=True)
         self._thread = threading.Thread(target=self._write, name="recorder-writer", daemon=True)
         self._thread.start()

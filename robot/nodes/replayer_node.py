@@ -23,19 +23,32 @@ from bodydouble.recording.bag import open_bag
 from bodydouble.recording.foreign import ForeignTypes
 from bodydouble.recording.messages import full_type_name, is_known
 from bodydouble.recording.reader import SerializedMessage
-from robot.nodes.process import CLOCK, COMMANDS, HEARTBEAT, SKILL, reliable, running_node
+from robot.nodes.process import CLOCK, CONTRACT, GAINS, HEARTBEAT, SKILL, reliable, running_node
 from robot.playback import playback
 
 REPLAYED = "replayed"
 """Namespace of what a robot would obey."""
-OBEYED = (COMMANDS, SKILL, HEARTBEAT)
-"""Topics that move a robot, or keep it moving."""
+OBEYED = (SKILL, HEARTBEAT, CONTRACT, GAINS)
+"""Topics that move a robot, keep it moving or set it up."""
+OBEYED_TYPES = (
+    "std_msgs/msg/Float64MultiArray",
+    "trajectory_msgs/msg/JointTrajectory",
+    "geometry_msgs/msg/Twist",
+    "geometry_msgs/msg/TwistStamped",
+)
+"""Types of commands: whatever a recording of others calls them, no robot hears them."""
 
 
-def topic_for(recorded: str) -> str:
-    """Return the topic a recorded one is published on: OBEYED below REPLAYED, others relative to the namespace."""
+def topic_for(recorded: str, msgtype: str = "") -> str:
+    """Return the topic a recorded one is published on: what a robot obeys below REPLAYED, others as they are.
+
+    Args:
+        recorded: The topic in the recording; the result is relative to the namespace.
+        msgtype: Its type.
+    """
     name = recorded.lstrip("/")
-    return f"{REPLAYED}/{name}" if f"/{name}".endswith(tuple(f"/{topic}" for topic in OBEYED)) else name
+    obeyed = full_type_name(msgtype) in OBEYED_TYPES or f"/{name}".endswith(tuple(f"/{topic}" for topic in OBEYED))
+    return f"{REPLAYED}/{name}" if obeyed else name
 
 
 def publishers(node: Node, topics: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
@@ -60,7 +73,7 @@ def publishers(node: Node, topics: dict[str, str]) -> tuple[dict[str, Any], list
         except (ImportError, AttributeError):
             absent.append(f"{topic} ({msgtype})")
             continue
-        made[topic] = node.create_publisher(kind, topic_for(topic), reliable(1000))
+        made[topic] = node.create_publisher(kind, topic_for(topic, msgtype), reliable(1000))
     return made, absent
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from bodydouble.errors import InputError
 from bodydouble.recording import RecordingWriter, SerializedMessage
-from robot.nodes.replayer_node import publishers, topic_for
+from robot.nodes.replayer_node import OBEYED_TYPES, publishers, topic_for
 from robot.playback import CLOCK_PERIOD_NS, playback
 
 MS = 1_000_000
@@ -44,10 +44,19 @@ def test_rate_must_be_positive(rate: float) -> None:
 
 
 def test_commands_are_not_sent_to_a_robot() -> None:
-    assert topic_for("/forward_position_controller/commands") == "replayed/forward_position_controller/commands"
-    assert topic_for("/arm/forward_position_controller/commands").startswith("replayed/")
+    floats, trajectory, twist = OBEYED_TYPES[:3]
+    topic = "forward_position_controller/commands"
+    assert topic_for(f"/{topic}", floats) == f"replayed/{topic}"
+    assert topic_for(f"/arm/{topic}", floats).startswith("replayed/")
+    assert (
+        topic_for("/anything", trajectory)
+        == "replayed/anything"
+        == topic_for("/anything", "trajectory_msgs/JointTrajectory")
+    )
+    assert topic_for("/cmd_vel", twist) == "replayed/cmd_vel"
+    assert topic_for("/policy/gains", "std_msgs/msg/String") == "replayed/policy/gains"
     assert topic_for("/skill") == "replayed/skill" and topic_for("/heartbeat") == "replayed/heartbeat"
-    assert topic_for("/joint_states") == "joint_states"
+    assert topic_for("/joint_states", "sensor_msgs/msg/JointState") == "joint_states"
     assert topic_for("/known_skill") == "known_skill"
 
 

@@ -14,12 +14,14 @@ from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as BagWriter
 
 from bodydouble.cli import main
-from bodydouble.errors import ContractError, InputError
+from bodydouble.errors import ContractError, InputError, RecordingError
 from bodydouble.recording import RecordingReader, RecordingWriter, messages
 from robot.bag_inputs import FLOATS, IMU, JOINT_STATE, ODOMETRY, TRAJECTORY, TopicOptions
-from robot.replay import COMMAND_TOPIC, replay
+from robot.replay import COMMAND_TOPIC, SETTINGS_TOPIC, replay
 from robot.run_figures import read_ticks
+from robot.safety import SafetyConfig
 from robot.shadow import RECORDED_TOPIC, ShadowConfig, shadow
+from tests.robot.recorded import rewritten
 from tests.robot.samples import JOINTS, toy_motion, toy_policy
 
 STEP_NS = 5_000_000
@@ -127,6 +129,19 @@ def test_figures_picture_and_a_bit_exact_replay(tmp_path: Path, policy: Path, st
         assert reader.message_count(RECORDED_TOPIC) == 50
     report = replay(tmp_path / "out" / "shadow.mcap", policy, stage)
     assert (report.diff_bits, report.ticks) == (0, 50)
+
+
+def test_a_replay_takes_the_bounds_that_were_in_force(tmp_path: Path, policy: Path, stage: Path) -> None:
+    config = dataclasses.replace(TRACK, safety=SafetyConfig(slew_factor=0.05))
+    recording = write_mcap(tmp_path / "r.mcap", samples())
+    assert shadow(recording, policy, tmp_path / "out", stage, config).interventions["slew"] > 0
+    run = tmp_path / "out" / "shadow.mcap"
+    assert replay(run, policy, stage).diff_bits == 0
+    with pytest.raises(InputError, match="name the stage"):
+        replay(run, policy, None)
+    edited = rewritten(run, tmp_path / "edited.mcap", SETTINGS_TOPIC, 0, lambda m: {"data": "{}"})
+    with pytest.raises(RecordingError, match="holds damaged settings"):
+        replay(edited, policy, stage)
 
 
 def test_joints_are_mapped_by_name(tmp_path: Path, policy: Path, stage: Path) -> None:
