@@ -20,7 +20,9 @@ from typing import Any, NamedTuple
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Twist
 from nav_msgs.msg import Odometry
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Imu, JointState
 from std_msgs.msg import Float64MultiArray, String, UInt8MultiArray
@@ -45,6 +47,7 @@ from robot.nodes.process import (
     TICK,
     TRAJECTORY,
     latched,
+    latest,
     reliable,
     running_node,
 )
@@ -69,6 +72,8 @@ TOPICS: dict[str, tuple[Any, str]] = {
     DIAGNOSTICS: (DiagnosticArray, "diagnostic_msgs/msg/DiagnosticArray"),
 }
 """Topics of a Run and their types."""
+_LOOK_S = 0.1
+"""Time between two looks for publishers that were not heard, s."""
 _LATCHED = (TICK, CONTRACT, GAINS, SETTINGS)
 
 
@@ -87,17 +92,40 @@ class Recorder:
         """Subscribe to every topic of a Run."""
         self._queue: queue.Queue[_Raw | None] = queue.Queue(QUEUE_SIZE)
         self._writer = writer
+        self._node = node
+        self._unheard: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._subscriptions: dict[str, Any] = {}
+        self._best_effort: set[str] = set()
         self._logger = node.get_logger()
         self._overflowed = self._unwritten = 0
         self.failure = ""
         """Why nothing is written any more; empty while all is well."""
-        for name, (kind, msgtype) in TOPICS.items():
-            topic = node.resolve_topic_name(name)
+        for name in TOPICS:
             # What was sent before this was connected is asked for: a replay begins at the first tick.
-            qos = latched(1000) if name in _LATCHED else reliable(1000)
-            node.create_subscription(kind, name, self._receiver(topic, msgtype), qos, raw=True)
+            self._subscribe(name, latched(1000) if name in _LATCHED else reliable(1000))
         self._thread = threading.Thread(target=self._write, name="recorder-writer", daemon=True)
         self._thread.start()
+
+    def _subscribe(self, name: str, qos: QoSProfile) -> None:
+        kind, msgtype = TOPICS[name]
+        receive = self._receiver(self._node.resolve_topic_name(name), msgtype)
+        events = SubscriptionEventCallbacks(incompatible_qos=lambda _: self._unheard.put(name))
+        self._subscriptions[name] = self._node.create_subscription(
+            kind, name, receive, qos, raw=True, event_callbacks=events
+        )
+
+    def hear_best_effort(self) -> None:
+        """Hear those that send with best effort, as many sensors do: they offer less than was asked for at first.
+
+        A best-effort subscription hears both kinds, but what is lost on the way is not sent again.
+        """
+        while not self._unheard.empty():
+            name = self._unheard.get()
+            if name in self._subscriptions and name not in self._best_effort:
+                self._best_effort.add(name)
+                self._node.destroy_subscription(self._subscriptions.pop(name))
+                self._subscribe(name, latest(1000))
+                self._logger.info(f"{name} is sent with best effort, and heard so")
 
     def _receiver(self, topic: str, msgtype: str) -> Any:
         def receive(data: bytes, info: dict[str, int]) -> None:
@@ -164,7 +192,8 @@ def record(out: Path) -> int:
     with RecordingWriter(out, live=True) as writer:
         with running_node("recorder") as running:
             recorder = Recorder(running.node, writer)
-            running.stop.wait()
+            while not running.stop.wait(_LOOK_S):
+                recorder.hear_best_effort()
         recorder.finish()
         if recorder.failure:
             print(

@@ -15,11 +15,11 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import Imu, JointState
 from std_msgs.msg import String
 
 from bodydouble.recording import RecordingReader, recover
-from robot.nodes.process import JOINT_STATES, TICK, latched, reliable, running_node
+from robot.nodes.process import IMU, JOINT_STATES, TICK, latched, latest, reliable, running_node
 from tests.robot.faults import FaultLog
 
 DISK_BYTES = 1_500_000
@@ -30,6 +30,33 @@ from robot.nodes.recorder_node import main
 sys.exit(main())
 """
 """The recorder, whose files cannot grow beyond DISK_BYTES: writes fail as on a full disk."""
+
+
+def test_sensors_that_send_with_best_effort_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(1 + (os.getpid() + 34) % 100))
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    path = tmp_path / "run.mcap"
+    with running_node("robot", []) as running:
+        argv = [sys.executable, "-m", "robot.nodes.recorder_node", "--out", str(path)]
+        recorder = subprocess.Popen(argv, env=dict(os.environ))
+        try:
+            states = running.node.create_publisher(JointState, JOINT_STATES, reliable(1000))
+            imus = running.node.create_publisher(Imu, IMU, latest(1000))
+            deadline = time.monotonic() + 40
+            while not (states.get_subscription_count() and imus.get_subscription_count()):
+                assert time.monotonic() < deadline and recorder.poll() is None
+                time.sleep(0.02)
+            time.sleep(0.2)
+            for i in range(50):
+                states.publish(JointState(name=["hip"], position=[float(i)]))
+                imus.publish(Imu())
+                time.sleep(0.01)
+            time.sleep(0.3)
+        finally:
+            recorder.send_signal(signal.SIGINT)
+            assert recorder.wait(20) == 0
+    with RecordingReader(path) as reader:
+        assert reader.message_count(f"/{JOINT_STATES}") == 50 and reader.message_count(f"/{IMU}") > 40
 
 
 def test_a_full_disk_is_told_counted_and_slows_no_one(
