@@ -31,7 +31,7 @@ _REPORTED_PACKAGES = (
     "mujoco",
     "open3d",
     "anny",
-    "mink",
+    "daqp",
     "onnx",
     "onnxruntime",
     "mcap",

@@ -17,7 +17,7 @@ from bodydouble.errors import BodydoubleError
 EXTRAS = {
     "robot": ("onnx", "onnxruntime"),
     "ros": ("rclpy", "sensor_msgs", "nav_msgs", "std_msgs", "std_srvs", "rosgraph_msgs", "diagnostic_msgs"),
-    "sim": ("mujoco", "mink", "gymnasium", "coacd"),
+    "sim": ("mujoco", "daqp", "gymnasium", "coacd"),
     "policy": ("torch", "safetensors", "onnxscript"),
     "perception": ("open3d", "anny"),
     "report": ("matplotlib", "jinja2", "rerun"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from robot.run_figures import read_ticks
 from tests.robot.faults import FaultLog
 from tests.robot.rig import NAMESPACE, Reading, Rig
 from tests.robot.samples import JOINTS, toy_motion, toy_policy
+from tests.ros_domain import ros_domain
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     toy_motion().save(folder / "reference.npz")
     policy = toy_policy(folder / "toy.onnx")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ROS_DOMAIN_ID", str(1 + (os.getpid() + 71) % 100))
+        patch.setenv("ROS_DOMAIN_ID", str(ros_domain("faults")))
         patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
         with running_node("rig", []) as running:
             rig = Rig(running.node, folder, policy, folder / "reference.npz")

@@ -16,6 +16,7 @@ from bodydouble.errors import InputError
 from bodydouble.recording import RecordingWriter, SerializedMessage
 from robot.nodes.replayer_node import OBEYED_TYPES, publishers, topic_for
 from robot.playback import CLOCK_PERIOD_NS, playback
+from tests.ros_domain import ros_domain
 
 MS = 1_000_000
 
@@ -117,7 +118,7 @@ def test_run_is_heard_again_over_dds(tmp_path: Path) -> None:
             writer.write("/joint_states", "sensor_msgs/msg/JointState", fields, t)
             command = {"data": np.array([float(i)])}
             writer.write("/forward_position_controller/commands", "std_msgs/msg/Float64MultiArray", command, t)
-    env = {**os.environ, "ROS_DOMAIN_ID": str(20 + os.getpid() % 80)}
+    env = {**os.environ, "ROS_DOMAIN_ID": str(ros_domain("playback"))}
     listener = subprocess.Popen([sys.executable, "-c", LISTENER], env=env, stdout=subprocess.PIPE, text=True)
     assert listener.stdout is not None and listener.stdout.readline() == "ready\n"
     begun = time.monotonic()
@@ -144,7 +145,7 @@ def test_a_bag_with_a_foreign_type_plays_without_it(tmp_path: Path) -> None:
     from tests.bodydouble.recording.test_foreign import write_bag
 
     bag = write_bag(tmp_path / "bag")
-    env = {**os.environ, "ROS_DOMAIN_ID": str(20 + os.getpid() % 80)}
+    env = {**os.environ, "ROS_DOMAIN_ID": str(ros_domain("playback"))}
     argv = [sys.executable, "-m", "robot.nodes.replayer_node", "--run", str(bag), "--rate", "10"]
     done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0

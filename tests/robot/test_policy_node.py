@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,11 +22,12 @@ from robot.nodes.process import COMMAND_VELOCITY, FEET, IMU, JOINT_STATES, lates
 from robot.runtime import PolicyRuntime, TickResult
 from tests.robot.samples import JOINTS
 from tests.robot.test_command_input import walker
+from tests.ros_domain import ros_domain
 
 
 @pytest.fixture(autouse=True)
 def own_domain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(1 + (os.getpid() + 53) % 100))
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(ros_domain("policy_node")))
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 
 

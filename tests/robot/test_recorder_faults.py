@@ -21,6 +21,7 @@ from std_msgs.msg import String
 from bodydouble.recording import RecordingReader, recover
 from robot.nodes.process import IMU, JOINT_STATES, TICK, latched, latest, reliable, running_node
 from tests.robot.faults import FaultLog
+from tests.ros_domain import ros_domain
 
 DISK_BYTES = 1_500_000
 RECORDER = f"""
@@ -33,7 +34,7 @@ sys.exit(main())
 
 
 def test_sensors_that_send_with_best_effort_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(1 + (os.getpid() + 34) % 100))
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(ros_domain("recorder_best_effort")))
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     path = tmp_path / "run.mcap"
     with running_node("robot", []) as running:
@@ -62,7 +63,7 @@ def test_sensors_that_send_with_best_effort_are_recorded(tmp_path: Path, monkeyp
 def test_a_full_disk_is_told_counted_and_slows_no_one(
     tmp_path: Path, fault_log: FaultLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(1 + (os.getpid() + 33) % 100))
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(ros_domain("recorder_disk_full")))
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     path, log = tmp_path / "run.mcap", tmp_path / "recorder.log"
     rng = np.random.default_rng(0)

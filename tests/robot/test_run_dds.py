@@ -21,6 +21,7 @@ from robot.nodes.process import COMMANDS, SKILL, TICK, reliable, running_node
 from robot.replay import replay
 from sim.stage.stage import Stage
 from tests.robot.faults import FaultLog
+from tests.ros_domain import ros_domain
 
 JOINT_STATE = "sensor_msgs/msg/JointState"
 
@@ -123,7 +124,7 @@ class Robot:
 
 @pytest.fixture
 def robot(policy_path: Path, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Robot]:
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(1 + (os.getpid() + 37) % 100))
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(ros_domain("run")))
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     robot = Robot(policy_path, stage, tmp_path, dict(os.environ))
     from std_msgs.msg import String

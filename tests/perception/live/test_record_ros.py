@@ -13,6 +13,7 @@ import pytest
 
 from bodydouble.recording import RecordingReader
 from perception.imu import read_accelerations
+from tests.ros_domain import ros_domain
 
 TOPICS = [
     *("--config.cameras", "cam", "--config.color", "/{camera}/color", "--config.depth", "/{camera}/depth"),
@@ -22,7 +23,7 @@ TOPICS = [
 
 @pytest.fixture
 def domain() -> dict[str, str]:
-    return {**os.environ, "ROS_DOMAIN_ID": str(100 + os.getpid() % 100)}
+    return {**os.environ, "ROS_DOMAIN_ID": str(ros_domain("record_ros"))}
 
 
 @pytest.fixture
@@ -60,7 +61,9 @@ def test_recording_holds_pairs_poses_and_intrinsics(tmp_path: Path, domain: dict
     for count, frame in zip(counts, frames, strict=True):
         assert int(frame.color[0, 0, 0]) == count % 256
     posed = [(count, frame) for count, frame in zip(counts, frames, strict=True) if frame.T_world_camera is not None]
-    assert len(posed) >= len(frames) - 2
+    # Each topic is discovered by itself: on a busy machine the poses begin some images later, and then do not end.
+    begun = next(index for index, frame in enumerate(frames) if frame.T_world_camera is not None)
+    assert begun <= 15 and len(posed) >= len(frames) - begun - 2
     for count, frame in posed:
         assert abs(frame.T_world_camera[0, 3] - 0.01 * count) < 1e-6
     assert f"{len(felt.times_ns)} Imu messages" in done.stdout

@@ -26,8 +26,9 @@ from std_msgs.msg import String
 
 from robot.nodes.process import JOINT_STATES, ODOM, SKILL, TICK, reliable
 from sim.stage.stage import Stage
+from tests.ros_domain import ros_domain
 
-DOMAIN = 10 + os.getpid() % 80
+DOMAIN = ros_domain("orchestrator")
 COMMAND = [sys.executable, "-m", "worldmodel.nodes.orchestrator_node"]
 
 

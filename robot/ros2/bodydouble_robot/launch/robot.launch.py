@@ -22,9 +22,7 @@ def generate_launch_description() -> LaunchDescription:
     default_parameters = PathJoinSubstitution([FindPackageShare(PACKAGE), "config", "policy.yaml"])
     arguments = [
         DeclareLaunchArgument("policy", description="the policy (.onnx)"),
-        DeclareLaunchArgument(
-            "reference", default_value="", description="the stage's reference.npz"
-        ),
+        DeclareLaunchArgument("reference", default_value="", description="the stage's reference.npz"),
         DeclareLaunchArgument("namespace", default_value="", description="namespace of the robot"),
         DeclareLaunchArgument("record", default_value="run.mcap", description="file to record into"),
         DeclareLaunchArgument("params_file", default_value=default_parameters, description="parameters of the policy"),
