@@ -13,9 +13,11 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from bodydouble.errors import InputError, PhysicsError
+from sim.backend.lean import lean_model, stop_clock
 from sim.divergence import LARGEST_STATE, without_autoreset
 
 _RESET_NOISE = 0.1
+_ALL = slice(None)
 
 
 def gymnasium_model(file: str, accelerometer_on: str = "") -> mujoco.MjModel:
@@ -66,7 +68,9 @@ class GymnasiumTask(gymnasium.vector.VectorEnv):
         if num_envs < 1:
             raise InputError(f"num_envs is {num_envs}, expected 1 or more")
         self.model, self.num_envs, self._dump = model, num_envs, dump
-        self._batch = mujoco.batch.Batch(model, num_envs, threads, persistent=True)
+        stop_clock()
+        # Sensors are there only where they make the engine compute forces.
+        self._batch = mujoco.batch.Batch(lean_model(model, keep_sensors=model.nsensor > 0), num_envs, threads)
         self._qpos, self._qvel, self._ctrl = (self._batch.bind(name) for name in ("qpos", "qvel", "ctrl"))
         self._warmstart = self._batch.bind("qacc_warmstart")
         self._bind()
@@ -75,7 +79,7 @@ class GymnasiumTask(gymnasium.vector.VectorEnv):
         self._dt = self.frame_skip * model.opt.timestep
         limit = model.actuator_ctrlrange.astype(np.float32)
         self.single_action_space = gymnasium.spaces.Box(limit[:, 0], limit[:, 1], dtype=np.float32)
-        size = self._observe().shape[1]
+        size = self._observe(_ALL).shape[1]
         self.single_observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -83,16 +87,22 @@ class GymnasiumTask(gymnasium.vector.VectorEnv):
     def _bind(self) -> None:
         """Bind further fields of the simulation."""
 
-    def _observe(self) -> np.ndarray:
-        """Return the observations (N, P), float32, an array of its own."""
+    def _observe(self, rows: np.ndarray | slice) -> np.ndarray:
+        """Return the observations (M, P) of some environments, float32, an array of its own."""
         raise NotImplementedError
 
     def _place(self) -> np.ndarray:
         """Return what the reward compares before and after a step (N,): how far each one has come, m."""
         raise NotImplementedError
 
-    def _judge(self, forward: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return rewards (N,) and whether each one failed (N,), from the forward speed (N,), m/s, and the actions."""
+    def _judge(self, obs: np.ndarray, forward: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return rewards (N,) and whether each one failed (N,).
+
+        Args:
+            obs: Observations (N, P) after the step.
+            forward: Forward speeds (N,), m/s.
+            actions: Controls (N, A).
+        """
         raise NotImplementedError
 
     def _draw(self, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -114,7 +124,7 @@ class GymnasiumTask(gymnasium.vector.VectorEnv):
         if seed is not None:
             self._rng = np.random.default_rng(seed)
         self._start(np.arange(self.num_envs))
-        return self._observe(), {}
+        return self._observe(_ALL), {}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Advance every environment by one control step.
@@ -131,8 +141,8 @@ class GymnasiumTask(gymnasium.vector.VectorEnv):
         self._batch.step(nstep=self.frame_skip)
         self._age += 1
         self._guard()
-        obs = self._observe()
-        reward, terminated = self._judge((self._place() - before) / self._dt, actions)
+        obs = self._observe(_ALL)
+        reward, terminated = self._judge(obs, (self._place() - before) / self._dt, actions)
         truncated = ~terminated & (self._age >= self.episode_steps)
         done = terminated | truncated
         info: dict[str, Any] = {}
@@ -140,7 +150,7 @@ class GymnasiumTask(gymnasium.vector.VectorEnv):
             info = {"final_obs": obs.copy(), "_final_obs": done}
             rows = np.flatnonzero(done)
             self._start(rows)
-            obs[rows] = self._observe()[rows]
+            obs[rows] = self._observe(rows)
         return obs, reward, terminated, truncated, info
 
     def _guard(self) -> None:

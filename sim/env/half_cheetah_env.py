@@ -16,11 +16,12 @@ class HalfCheetahVectorEnv(GymnasiumTask):
         """Make the simulations (see GymnasiumTask)."""
         super().__init__(gymnasium_model("half_cheetah.xml"), num_envs, threads, dump)
 
-    def _observe(self) -> np.ndarray:
-        return np.concatenate([self._qpos[:, 1:], self._qvel], axis=1, dtype=np.float32, casting="same_kind")
+    def _observe(self, rows: np.ndarray | slice) -> np.ndarray:
+        parts = [self._qpos[rows, 1:], self._qvel[rows]]
+        return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
 
     def _place(self) -> np.ndarray:
         return self._qpos[:, 0].copy()
 
-    def _judge(self, forward: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _judge(self, obs: np.ndarray, forward: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return forward - 0.1 * np.einsum("ij,ij->i", actions, actions), np.zeros(self.num_envs, bool)

@@ -32,15 +32,15 @@ class ReacherVectorEnv(GymnasiumTask):
         place = self._xpos.reshape(self.num_envs, -1, 3)
         return place[:, self._fingertip] - place[:, self._target]
 
-    def _observe(self) -> np.ndarray:
-        angle = self._qpos[:, :2]
-        parts = [np.cos(angle), np.sin(angle), self._qpos[:, 2:], self._qvel[:, :2], self._gap()[:, :2]]
+    def _observe(self, rows: np.ndarray | slice) -> np.ndarray:
+        angle = self._qpos[rows, :2]
+        parts = [np.cos(angle), np.sin(angle), self._qpos[rows, 2:], self._qvel[rows, :2], self._gap()[rows, :2]]
         return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
 
     def _place(self) -> np.ndarray:
         return np.zeros(self.num_envs)  # the reward looks at where the arm is, not at where it has come from
 
-    def _judge(self, forward: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _judge(self, obs: np.ndarray, forward: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         distance = np.linalg.norm(self._gap(), axis=1)
         return -distance - np.einsum("ij,ij->i", actions, actions), np.zeros(self.num_envs, bool)
 

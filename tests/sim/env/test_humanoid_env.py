@@ -17,8 +17,8 @@ def test_it_is_gymnasiums_humanoid() -> None:
     peer.reset(seed=1)
     ours = HumanoidVectorEnv(2, threads=1)
     ours.reset(seed=1)
-    ours._fields["qpos"][:] = peer.data.qpos
-    ours._fields["qvel"][:] = peer.data.qvel
+    ours._qpos[:] = peer.data.qpos
+    ours._qvel[:] = peer.data.qvel
     ours._batch.forward()
     ours._warmstart[:] = peer.data.qacc_warmstart
     rng, compared = np.random.default_rng(0), 0
@@ -68,7 +68,7 @@ def test_bits_do_not_depend_on_threads() -> None:
 def test_divergence_raises_and_keeps_the_state(tmp_path: Path) -> None:
     env = HumanoidVectorEnv(3, threads=1, dump=tmp_path / "bad.npz")
     env.reset(seed=0)
-    env._fields["qvel"][1] = np.nan
+    env._qvel[1] = np.nan
     with pytest.raises(PhysicsError, match="diverged in 1 of 3"):
         env.step(np.zeros((3, 17)))
     assert np.load(tmp_path / "bad.npz")["bad"].tolist() == [False, True, False]
