@@ -236,8 +236,8 @@ Time steps per second of each stage, mean over the clips, `dual`; a time step ha
 - Contacts are those of eight body parts, F1 over all of them together. In truth a foot touches as planned, the other
   parts where their skin is within 1.5 cm of a surface and slower than 0.15 m/s. Foot skate is the horizontal speed of
   ankles whose foot stands in truth.
-- In every clip the place where the person ends was free at some time: the clips walk up first. Who never leaves one spot
-  is found too (docs/perception.md), but that is not what these clips measure.
+- In every clip the place where the person ends was free at some time: the clips walk up first. Who never leaves one
+  spot is found too (docs/perception.md), but that is not what these clips measure.
 - The scene counts where some camera could see it. Accuracy and completeness are median distances.
 - Every reconstruction runs in a process of its own; its peak memory is the most that was resident. `peak_rss_gb` is
   that of 60 s of two cameras, 3600 frames: a clip played forth and back until 60 s are full, stamps going on.
