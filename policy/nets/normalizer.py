@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import nn
+
+
+class Moments(Protocol):
+    """The processes that train together; policy.rl.ranks.Ranks is one."""
+
+    def moments(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float]:
+        """Return mean (size,), variance (size,) and number of the rows (B, size) of all processes."""
+        ...
 
 
 class RunningNorm(nn.Module):
@@ -32,11 +42,10 @@ class RunningNorm(nn.Module):
         return torch.clamp(normal, -self._clip, self._clip)
 
     @torch.no_grad()
-    def update(self, x: torch.Tensor) -> None:
-        """Take a batch (B, size) into the statistics."""
-        count = float(x.shape[0])
+    def update(self, x: torch.Tensor, ranks: Moments | None = None) -> None:
+        """Take a batch (B, size) into the statistics: that of this process, or those of all that train together."""
+        mean, var, count = ranks.moments(x) if ranks else (x.mean(dim=0), x.var(dim=0, unbiased=False), float(len(x)))
         total = self.count + count
-        mean, var = x.mean(dim=0), x.var(dim=0, unbiased=False)
         delta = mean - self.mean
         share = (count / total).to(x.dtype)
         old = (self.count / total).to(x.dtype)

@@ -10,9 +10,10 @@ from torch import nn
 from policy.nets.mlp import mlp
 from policy.nets.normalizer import RunningNorm
 from policy.nets.onnx_export import write_onnx
+from policy.nets.policy_net import PolicyActor
 
 
-class RecurrentActor(nn.Module):
+class RecurrentActor(PolicyActor):
     """Normalised observation and GRU memory to mean action and next memory. P values, M of memory, J actions."""
 
     def __init__(self, obs_size: int, action_size: int, layers: tuple[int, ...], memory: int) -> None:
@@ -28,15 +29,18 @@ class RecurrentActor(nn.Module):
         memory = self.cell(x, memory)
         return self.net(torch.cat([x, memory], dim=-1)), memory
 
-    def unroll(self, obs: torch.Tensor, memory: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+    def unroll(
+        self, obs: torch.Tensor, memory: torch.Tensor, starts: torch.Tensor, *, normalised: bool = False
+    ) -> torch.Tensor:
         """Return the mean actions (T, B, J) over T steps, with gradient through the memory.
 
         Args:
             obs: Observations (T, B, P).
             memory: Memory before the first step (B, M).
             starts: Whether a step is the first of its episode (T, B), bool; the memory is then empty.
+            normalised: Whether the observations are already normalised.
         """
-        x = self.norm(obs)
+        x = obs if normalised else self.norm(obs)
         memories = []
         for t in range(x.shape[0]):
             memory = self.cell(x[t], memory * (~starts[t])[:, None])
