@@ -49,8 +49,8 @@ class AdamConfig:
     """Name in the registry."""
 
     def build(self, params: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-        """Return Adam over the parameters."""
-        return torch.optim.Adam(list(params), lr=self.lr, betas=self.betas)
+        """Return Adam over the parameters: one pass over all of them per step, on every device."""
+        return torch.optim.Adam(list(params), lr=self.lr, betas=self.betas, fused=True)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class AdamWConfig:
 
     def build(self, params: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """Return AdamW over the parameters."""
-        return torch.optim.AdamW(list(params), lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
+        return torch.optim.AdamW(list(params), lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,43 @@ class NamoDConfig(NamoConfig):
         return _routed(params, self, build)
 
 
-AnyOptimizer = AdamConfig | AdamWConfig | MuonConfig | NamoConfig | NamoDConfig
+@dataclass(frozen=True)
+class NorMuonConfig:
+    """NorMuon for matrices (Muon whose rows are brought to the same size), AdamW for the rest."""
+
+    lr: float = 1e-3
+    """Learning rate; those of AdamW carry over."""
+    momentum: float = 0.95
+    """Decay of the gradient's running mean."""
+    second_momentum: float = 0.95
+    """Decay of the running mean of the rows' squared steps."""
+    nesterov: bool = True
+    """Whether the momentum looks one step ahead."""
+    weight_decay: float = 1e-2
+    """Decay of the matrices per step, in units of the learning rate; the rest does not decay."""
+    method: Method = "newton_schulz"
+    """How matrices are orthogonalised."""
+    others_lr_ratio: float = 1.0
+    """Learning rate of the rest, in units of `lr`."""
+    others_betas: tuple[float, float] = (0.9, 0.95)
+    """Decay rates of the moments of the rest."""
+    name: str = field(default="normuon", init=False)
+    """Name in the registry."""
+
+    def build(self, params: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """Return NorMuon over the matrices among the parameters and AdamW over the rest."""
+        # The package takes as long to import as torch; who does not use it does not wait for it.
+        from policy.optim.normuon import NorMuon
+
+        def build(matrices: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+            return NorMuon(
+                matrices, self.lr, self.momentum, self.second_momentum, self.nesterov, self.weight_decay, self.method
+            )
+
+        return _routed(params, self, build)
+
+
+AnyOptimizer = AdamConfig | AdamWConfig | MuonConfig | NamoConfig | NamoDConfig | NorMuonConfig
 """Every optimizer of the registry; on the command line, `config.ppo.optimizer:muon-config` chooses one."""
 REGISTRY: dict[str, Any] = {
     "adam": AdamConfig,
@@ -170,6 +206,7 @@ REGISTRY: dict[str, Any] = {
     "muon": MuonConfig,
     "namo": NamoConfig,
     "namo_d": NamoDConfig,
+    "normuon": NorMuonConfig,
 }
 """The configurations by name."""
 
@@ -201,7 +238,7 @@ def _shared(config: MuonConfig | NamoConfig) -> dict[str, Any]:
 
 def _routed(
     params: Iterable[torch.nn.Parameter],
-    config: MuonConfig | NamoConfig,
+    config: MuonConfig | NamoConfig | NorMuonConfig,
     build: Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer],
 ) -> Combined:
     """Return the matrices' optimizer and AdamW as one; the rest (biases, spreads) is not pulled to zero."""

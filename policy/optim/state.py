@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -31,8 +32,8 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[st
         if not (index.isdecimal() and slot and int(index) < len(params)):
             raise InputError(f"optimizer state {name!r} belongs to none of {len(params)} parameters; start anew")
         shape, own = tuple(tensor.shape), tuple(params[int(index)].shape)
-        # A slot is as large as its parameter, or smaller by dimensions that were summed over.
-        if tensor.ndim and (tensor.ndim != len(own) or any(a not in (1, b) for a, b in zip(shape, own, strict=True))):
+        matrix = (own[0], math.prod(own[1:])) if own else own
+        if tensor.ndim and not (_within(shape, own) or _within(shape, matrix)):
             raise InputError(
                 f"optimizer state {name!r} has shape {shape}, its parameter {own}; it is of another network or "
                 "optimizer, start anew"
@@ -41,3 +42,8 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[st
     state = optimizer.state_dict()
     state["state"] = slots
     optimizer.load_state_dict(state)
+
+
+def _within(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:
+    """Whether a slot is as large as its parameter, or smaller by dimensions that were summed over."""
+    return len(shape) == len(whole) and all(a in (1, b) for a, b in zip(shape, whole, strict=True))

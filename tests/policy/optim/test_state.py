@@ -144,7 +144,7 @@ def test_configurations_go_through_json(config) -> None:
 
 
 def test_configurations_of_other_kinds_are_refused() -> None:
-    with pytest.raises(InputError, match="optimizer 'sgd' is not one of adam, adamw, muon, namo, namo_d"):
+    with pytest.raises(InputError, match="optimizer 'sgd' is not one of adam, adamw, muon, namo, namo_d, normuon"):
         optimizer_config({"name": "sgd", "lr": 0.1})
     with pytest.raises(InputError, match="optimizer adam has no setting 'clamp'"):
         optimizer_config({"name": "adam", "clamp": 0.5})
