@@ -13,7 +13,9 @@ from safetensors.torch import save_file
 
 from bodydouble.artifacts import atomic_file
 from bodydouble.errors import InputError, TrainingError
-from policy.nets.actor_critic import ActorCritic, NetConfig
+from policy.nets.actor_critic import ActorCritic
+from policy.nets.policy_net import PolicyNet
+from policy.nets.registry import AnyNetConfig, build_net, net_config
 from policy.optim.schedule import set_lr
 from policy.optim.state import load_optimizer_tensors, optimizer_tensors
 
@@ -33,7 +35,7 @@ class CheckpointInfo:
     """Size of the policy's observation."""
     critic_size: int
     """Size of the critic's observation."""
-    net: NetConfig
+    net: AnyNetConfig
     """Sizes of the networks."""
     env_steps: int
     """Environment steps learned from."""
@@ -45,7 +47,7 @@ class CheckpointInfo:
 
 def save_checkpoint(
     path: Path,
-    net: ActorCritic,
+    net: PolicyNet,
     info: CheckpointInfo,
     optimizer: torch.optim.Optimizer | None = None,
     state: dict[str, torch.Tensor] | None = None,
@@ -67,7 +69,7 @@ def save_checkpoint(
         tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(optimizer).items()}
         tensors["rng.cpu"] = torch.get_rng_state()
     tensors |= {name: tensor.detach().cpu().contiguous() for name, tensor in (state or {}).items()}
-    metadata = {"bodydouble": json.dumps(asdict(info))}
+    metadata = {"bodydouble": json.dumps({**asdict(info), "layout": net.layout})}
     try:
         with atomic_file(path) as temporary:
             save_file(tensors, str(temporary), metadata=metadata)
@@ -80,6 +82,18 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path, device: str | torch.device = "cpu"
 ) -> tuple[ActorCritic, CheckpointInfo, dict[str, Any]]:
+    """Read a checkpoint of PPO's network, as `load_policy` does.
+
+    Raises:
+        InputError: The file is missing, damaged, too large, does not fit its own header, or holds another network.
+    """
+    net, info, rest = load_policy(path, device)
+    if not isinstance(net, ActorCritic):
+        raise InputError(f"{path}: holds a network of off-policy training (sac); PPO starts from its own kind, or none")
+    return net, info, rest
+
+
+def load_policy(path: Path, device: str | torch.device = "cpu") -> tuple[PolicyNet, CheckpointInfo, dict[str, Any]]:
     """Read a checkpoint.
 
     Returns:
@@ -94,16 +108,11 @@ def load_checkpoint(
         with safe_open(str(path), framework="pt", device="cpu") as file:
             header = json.loads(file.metadata()["bodydouble"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        raw_net = header.pop("net")
-        net_config = NetConfig(
-            actor_layers=tuple(raw_net["actor_layers"]),
-            critic_layers=tuple(raw_net["critic_layers"]),
-            init_std=raw_net["init_std"],
-            # Checkpoints from before there was memory do not name it.
-            memory=raw_net.get("memory", 0),
-        )
-        info = CheckpointInfo(net=net_config, joint_names=tuple(header.pop("joint_names")), **header)
-        net = ActorCritic(info.policy_size, info.critic_size, len(info.joint_names), net_config)
+        config = net_config(header.pop("net"))
+        # Checkpoints from before there were encoders do not name the observation's terms.
+        layout = tuple((int(size), int(history)) for size, history in header.pop("layout", ()))
+        info = CheckpointInfo(net=config, joint_names=tuple(header.pop("joint_names")), **header)
+        net = build_net(config, info.policy_size, info.critic_size, len(info.joint_names), layout)
         net.load_state_dict({name[4:]: tensor for name, tensor in tensors.items() if name.startswith("net.")})
     except FileNotFoundError:
         raise InputError(f"{path}: no such checkpoint; train a policy first") from None

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import torch
 
-from policy.optim.registry import OptimizerConfig
+from policy.optim.registry import AnyOptimizer
 from policy.rl.ranks import Ranks
 
 
@@ -34,7 +34,7 @@ class LearnerConfig(Protocol):
     """What every learner's settings name."""
 
     @property
-    def optimizer(self) -> OptimizerConfig:
+    def optimizer(self) -> AnyOptimizer:
         """The optimizer."""
         ...
 
