@@ -119,20 +119,6 @@ def deserialize(msgtype: str, data: bytes | memoryview) -> Any:
     Raises:
         ValueError: The bytes do not hold such a message.
     """
-    return _parse(msgtype, data)[0]
-
-
-def trim(msgtype: str, data: bytes) -> bytes:
-    """Return serialized bytes without what follows the message, which strict readers refuse.
-
-    Raises:
-        ValueError: The bytes do not hold such a message.
-    """
-    return data[: _parse(msgtype, data)[1]]
-
-
-def _parse(msgtype: str, data: bytes | memoryview) -> tuple[Any, int]:
-    """Return the message and the number of bytes it takes."""
     if len(data) < 4 or data[0] != 0 or data[1] not in (0, 1):
         raise ValueError("no CDR encapsulation header")
     store = typestore()
@@ -144,7 +130,7 @@ def _parse(msgtype: str, data: bytes | memoryview) -> tuple[Any, int]:
         raise ValueError(f"{type(error).__name__}: {error}") from None
     if end + 4 > len(data):
         raise ValueError(f"{len(data)} bytes, expected {end + 4}")
-    return message, end + 4
+    return message
 
 
 def _build_named(name: str, value: Any, where: str) -> Any:

@@ -18,6 +18,7 @@ from bodydouble import __version__
 from bodydouble.errors import InputError
 from bodydouble.frames import fix_rotation, quat_from_matrix, xyzw_from_wxyz
 from bodydouble.recording import messages
+from bodydouble.recording.cdr import Extent, extent
 from bodydouble.recording.images import depth_to_mm, encode_jpeg
 from bodydouble.recording.topics import WORLD_FRAME, camera_topics, optical_frame
 
@@ -54,6 +55,7 @@ class RecordingWriter:
         self._jpeg_quality = jpeg_quality
         self._channels: dict[tuple[str, str], int] = {}
         self._schemas: dict[str, int] = {}
+        self._extents: dict[tuple[str, str], Extent] = {}
         self._lock = threading.Lock()
         self._last_flush = time.monotonic()
         self._unsaved_bytes = 0
@@ -121,10 +123,15 @@ class RecordingWriter:
         Raises:
             InputError: A topic, type or time that is not valid, or bytes that hold no such message.
         """
-        try:
-            data = messages.trim(messages.require_known(msgtype), bytes(data))
-        except ValueError as error:
-            raise InputError(f"{topic}: {len(data)} bytes that are no {msgtype} ({error})") from None
+        data = bytes(data)
+        # A sensor's messages differ in their numbers: the last one mostly tells where this one ends.
+        known = self._extents.get((topic, msgtype))
+        if known is None or not known.fits(data):
+            try:
+                known = self._extents[topic, msgtype] = extent(msgtype, data)
+            except ValueError as error:
+                raise InputError(f"{topic}: {len(data)} bytes that are no {msgtype} ({error})") from None
+        data = data if len(data) == known.end else data[: known.end]
         self._append(topic, msgtype, data, _check_time(log_time_ns), _check_time(publish_time_ns))
 
     def write(self, topic: str, msgtype: str, message: Any, t_ns: int, log_time_ns: int | None = None) -> None:
