@@ -21,7 +21,7 @@ KINDS = {
     "stage": "a stage (folder with stage.json)",
     "run": "a run (folder with run.json)",
     "policy": "a policy (.onnx)",
-    "state": "a saved state (.npz)",
+    "state": "a saved state (.npz), or a checkpoint, or what a diverged training saved (.safetensors)",
 }
 """What can be looked at."""
 MAX_STATE_BYTES = 1 << 30
@@ -33,7 +33,8 @@ class Options:
     """Options of `bodydouble view`."""
 
     path: Annotated[Path, tyro.conf.Positional]
-    """Recording, reconstruction, stage, run, policy (.onnx) or the state a diverged simulation saved (.npz)."""
+    """Recording, reconstruction, stage, run, policy (.onnx), checkpoint (.safetensors), or the state that a diverged
+    simulation (.npz) or training (.safetensors) saved."""
     picture: Path | None = None
     """Write a picture (.png) and open no window."""
     rerun: Path | None = None
@@ -71,7 +72,8 @@ def kind_of(path: Path) -> str:
             if (path / f"{kind}.json").is_file():
                 return kind
     elif path.is_file():
-        for suffix, kind in ((".mcap", "recording"), (".onnx", "policy"), (".npz", "state")):
+        suffixes = {".mcap": "recording", ".onnx": "policy", ".npz": "state", ".safetensors": "state"}
+        for suffix, kind in suffixes.items():
             if path.suffix == suffix:
                 return kind
     else:
@@ -161,23 +163,44 @@ def state_text(path: Path) -> str:
     """Return a table of a state file's arrays, with the number and the first place of values that are not finite.
 
     Raises:
-        InputError: The file is no npz or too large.
+        InputError: The file is neither npz nor safetensors, or too large.
     """
-    lines = [f"{'array':<24} {'shape':<18} {'type':<9} {'not finite':>10}  first at"]
+    lines = [f"{'array':<32} {'shape':<18} {'type':<9} {'not finite':>10}  first at"]
+    arrays, notes = _safetensors(path) if path.suffix == ".safetensors" else _npz(path)
+    for name, array in arrays.items():
+        bad = ~np.isfinite(array) if array.dtype.kind == "f" else np.zeros(array.shape, dtype=bool)
+        first = tuple(int(i) for i in np.argwhere(bad)[0]) if bad.any() else ""
+        lines.append(f"{name:<32} {array.shape!s:<18} {array.dtype!s:<9} {int(bad.sum()):>10}  {first}")
+    manifest = path.parent / "policy.json"
+    if manifest.is_file():
+        notes.append(f"of the training in {path.parent}: {read_json(manifest).get('provenance', {}).get('command')}")
+    return "\n".join(lines + notes)
+
+
+def _npz(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(info.file_size for info in archive.infolist())
         if size > MAX_STATE_BYTES:
             raise InputError(f"{path}: unpacks to {size} bytes, the limit is {MAX_STATE_BYTES}")
         with np.load(path, allow_pickle=False) as data:
-            for name in data.files:
-                array = data[name]
-                bad = ~np.isfinite(array) if array.dtype.kind == "f" else np.zeros(array.shape, dtype=bool)
-                first = tuple(int(i) for i in np.argwhere(bad)[0]) if bad.any() else ""
-                lines.append(f"{name:<24} {array.shape!s:<18} {array.dtype!s:<9} {int(bad.sum()):>10}  {first}")
+            return {name: data[name] for name in data.files}, []
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: cannot be read as a saved state ({error})") from None
-    manifest = path.parent / "policy.json"
-    if manifest.is_file():
-        lines.append(f"of the training in {path.parent}: {read_json(manifest).get('provenance', {}).get('command')}")
-    return "\n".join(lines)
+
+
+def _safetensors(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return the arrays of a checkpoint or a dump, and what it says of itself."""
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError:
+        raise InputError(f"{path}: is looked at with safetensors; pip install 'bodydouble[policy]'") from None
+    try:
+        if path.stat().st_size > MAX_STATE_BYTES:
+            raise InputError(f"{path}: has {path.stat().st_size} bytes, the limit is {MAX_STATE_BYTES}")
+        with safe_open(str(path), framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            notes = [f"{name}: {value[:2000]}" for name, value in (file.metadata() or {}).items()]
+    except (OSError, SafetensorError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read as a checkpoint or a saved state ({error})") from None
+    return arrays, notes
