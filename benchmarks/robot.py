@@ -2,6 +2,7 @@
 
     python -m benchmarks.robot --part inference
     python -m benchmarks.robot --part latency --seconds 60
+    python -m benchmarks.robot --part latency_realtime --seconds 60
     python -m benchmarks.robot --part ticks --seconds 600
     python -m benchmarks.robot --part recording
     python -m benchmarks.robot --part replay [--run RUN --policy POLICY.onnx --stage STAGE]
@@ -9,8 +10,9 @@
 
 Each part is written by itself beside the others into results/robot.json, and the picture is drawn from what is there.
 Policies are networks of random weights with the G1's sizes: 29 joints, the tracking observation. Run it on a machine
-that does nothing else. A latency is the time from sending a joint state to hearing the command that was computed from
-it: the policy's node is a process of its own, both ways go through DDS, and the wait for the next tick is in it.
+that does nothing else. A latency is the time from sending a joint state to the receipt of the command that was computed
+from it: the policy's node is a process of its own, both ways go through DDS, and the wait for the next tick is in it.
+latency_realtime is the same with the node's parameter realtime_priority.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ NETWORKS = {"2x128": (128, 128), "3x256": (256, 256, 256), "3x512": (512, 512, 5
 ASKED = "3x512"
 RATES = (50, 500)
 SEED = 0
+REALTIME_PRIORITY = 50
 JOINT_STATE = "sensor_msgs/msg/JointState"
 RESULTS = Path(__file__).parent / "results" / "robot.json"
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "bench_robot.png"
@@ -141,13 +144,15 @@ def inference(folder: Path, args: argparse.Namespace) -> tuple[dict[str, float],
 
 
 @contextmanager
-def policy_process(folder: Path, hz: float) -> Iterator[None]:
-    """Run the policy's node as a process in its own ROS domain, which this process joins."""
+def policy_process(folder: Path, hz: float, *parameters: str) -> Iterator[None]:
+    """Run the policy's node as a process in its own ROS domain, which this process joins; parameters as name:=value."""
     policy, reference = make_policy(folder / f"{hz}.onnx", NETWORKS[ASKED], hz), folder / f"{hz}.npz"
     make_reference(reference, hz)
     os.environ |= {"ROS_DOMAIN_ID": str(1 + os.getpid() % 100), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     words = ["--policy", str(policy), "--reference", str(reference), "--subscribers", "1"]
-    words += ["--ros-args", "-p", "autostart:=true"]
+    words += ["--ros-args"]
+    for parameter in ("autostart:=true", *parameters):
+        words += ["-p", parameter]
     process = subprocess.Popen([sys.executable, "-m", "robot.nodes.policy_node", *words])
     try:
         yield
@@ -157,13 +162,27 @@ def policy_process(folder: Path, hz: float) -> Iterator[None]:
 
 
 def latency(folder: Path, args: argparse.Namespace) -> tuple[dict[str, float], dict[str, Any]]:
-    """From a joint state's sending to the receipt of the command that was computed from it."""
-    with policy_process(folder, 50.0), standing_robot(JOINTS, args.sensor_hz) as heard:
+    """From a joint state's sending to the receipt of the command that was computed from it, and the hops between."""
+    return _latency(folder, args, "")
+
+
+def latency_realtime(folder: Path, args: argparse.Namespace) -> tuple[dict[str, float], dict[str, Any]]:
+    """The same with a real-time priority of the control thread."""
+    figures, details = _latency(folder, args, "_realtime", f"realtime_priority:={REALTIME_PRIORITY}")
+    return figures, details | {"realtime_priority": REALTIME_PRIORITY}
+
+
+def _latency(
+    folder: Path, args: argparse.Namespace, suffix: str, *parameters: str
+) -> tuple[dict[str, float], dict[str, Any]]:
+    with policy_process(folder, 50.0, *parameters), standing_robot(JOINTS, args.sensor_hz) as heard:
         heard.wait_for_run()
         time.sleep(args.seconds)
-    values = np.array(heard.latencies_ms())
-    details = {"commands": len(values), "sensor_hz": args.sensor_hz, "control_hz": 50, "seconds": args.seconds}
-    return spread("ros_in_to_out", values), details
+    spans = heard.latencies_ms()
+    total = spans.pop("ros_in_to_out")
+    details = {"commands": len(total), "sensor_hz": args.sensor_hz, "control_hz": 50, "seconds": args.seconds}
+    hops = {name: spread(name, span) for name, span in spans.items()}
+    return spread(f"ros_in_to_out{suffix}", total), details | {"hops": hops}
 
 
 def ticks(folder: Path, args: argparse.Namespace) -> tuple[dict[str, float], dict[str, Any]]:
@@ -311,8 +330,8 @@ def faults(folder: Path, args: argparse.Namespace) -> tuple[dict[str, float], di
 
 
 PARTS = {
-    "inference": inference, "latency": latency, "ticks": ticks, "recording": recording, "replay": replay,
-    "faults": faults,
+    "inference": inference, "latency": latency, "latency_realtime": latency_realtime, "ticks": ticks,
+    "recording": recording, "replay": replay, "faults": faults,
 }  # fmt: skip
 
 
@@ -327,6 +346,7 @@ def picture(results: dict[str, Any], out: Path) -> None:
     times = {
         **{f"inference {name}": f"inference_{name}" for name in NETWORKS},
         "joint state in to command out": "ros_in_to_out",
+        "the same, real-time priority": "ros_in_to_out_realtime",
         **{f"tick after its deadline, {hz} Hz": f"late_{hz}hz" for hz in RATES},
     }
     times = {label: name for label, name in times.items() if f"{name}_p99_ms" in figures}
@@ -383,7 +403,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         figures, details = PARTS[args.part](Path(folder), args)
     command = f"python -m benchmarks.robot --part {args.part}"
-    if args.part in ("inference", "latency", "ticks", "replay") and args.run is None:
+    if args.part in ("inference", "latency", "latency_realtime", "ticks", "replay") and args.run is None:
         command += f" --seconds {args.seconds:g}"
     seeds = [] if args.part == "faults" else [SEED]
     results = merge_figures(args.out, args.part, command, figures, seeds=seeds, **details)

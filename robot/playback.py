@@ -23,6 +23,12 @@ class Due(NamedTuple):
     """Message to publish; None: only the clock."""
 
 
+def check_rate(rate: float) -> None:
+    """Raise InputError where a rate is not positive."""
+    if not 0 < rate < float("inf"):
+        raise InputError(f"rate is {rate}, expected a positive number")
+
+
 def playback(messages: Iterable[SerializedMessage], rate: float) -> Iterator[Due]:
     """Yield a recording's messages and the clock's, in order.
 
@@ -33,8 +39,7 @@ def playback(messages: Iterable[SerializedMessage], rate: float) -> Iterator[Due
     Raises:
         InputError: The rate is not positive.
     """
-    if not 0 < rate < float("inf"):
-        raise InputError(f"rate is {rate}, expected a positive number")
+    check_rate(rate)
     start: int | None = None
     tick = 0
     for message in messages:

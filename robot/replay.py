@@ -1,4 +1,8 @@
-"""`replay`: a recorded run's inputs through the same runtime; what comes out is compared bit by bit."""
+"""`replay`: a recorded run's inputs through the same runtime; what comes out is compared bit by bit.
+
+An input is the recorded message. Where that was lost on its way to the recorder, as a lossy network may have it, it is
+what the tick says that it consumed; the report counts these.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from bodydouble.artifacts import inputs_hash, is_current, machine_info, provenance, read_json, write_json
+from bodydouble.artifacts import inputs_hash, is_current, machine_info, provenance, read_json, sha256_file, write_json
 from bodydouble.errors import ContractError, InputError, RecordingError
 from bodydouble.motion import RobotMotion
 from bodydouble.recording.messages import stamp_ns
 from bodydouble.recording.reader import RecordingReader
-from robot.inputs import READERS
+from robot.inputs import READERS, give_consumed
 from robot.policy_file import PolicyFile
 from robot.run_figures import read_ticks
 from robot.runtime import PolicyRuntime, TickResult
@@ -26,7 +30,9 @@ INPUT_TOPICS = {"joint_states": "/joint_states", "imu": "/imu", "odom": "/odom"}
 COMMAND_TOPIC = "/forward_position_controller/commands"
 """Topic of the commands in a run."""
 SETTINGS_TOPIC = "/policy/settings"
-"""Topic of the safety layer's bounds in a run."""
+"""Topic of the safety layer's bounds, and of the reference's hash, in a run."""
+MAX_MOTIONS = 100_000
+"""Most motions of a stage that are looked through."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +49,18 @@ class ReplayReport:
     """Where the first difference is; empty when there is none."""
     x_realtime: float
     """Speed of the replay, in units of the run's own time."""
+    inputs_from_ticks: int
+    """Inputs whose message was not recorded, taken from the tick that consumed them."""
     origin: dict[str, Any]
     """Provenance."""
 
     def __str__(self) -> str:
         """One line with the outcome."""
         where = f", first in {self.first_difference}" if self.first_difference else ""
+        lost = f", {self.inputs_from_ticks} inputs from the ticks alone" if self.inputs_from_ticks else ""
         return (
-            f"{self.run}: {self.ticks} ticks, {self.diff_bits} differing bits{where}, {self.x_realtime:.0f} x real time"
+            f"{self.run}: {self.ticks} ticks, {self.diff_bits} differing bits{where}{lost}, "
+            f"{self.x_realtime:.0f} x real time"
         )
 
     def save(self, path: Path) -> None:
@@ -59,6 +69,7 @@ class ReplayReport:
             "replay_diff_bits": self.diff_bits,
             "replay_ticks": self.ticks,
             "replay_x_realtime": self.x_realtime,
+            "replay_inputs_from_ticks": self.inputs_from_ticks,
         }
         write_json(
             path,
@@ -79,7 +90,7 @@ def finished_report(path: Path, run: Path, policy: Path, stage: Path | None) -> 
     f = data["figures"]
     return ReplayReport(
         run, f["replay_ticks"], f["replay_diff_bits"], data["first_difference"], f["replay_x_realtime"],
-        data["provenance"],
+        f["replay_inputs_from_ticks"], data["provenance"],
     )  # fmt: skip
 
 
@@ -93,7 +104,7 @@ def replay(run: Path, policy: Path, stage: Path | None) -> ReplayReport:
     Args:
         run: The run's MCAP file.
         policy: The ONNX file that ran.
-        stage: Folder of the stage it ran on; None for a policy that follows no reference.
+        stage: Folder of the stage it ran on, with the motion that it followed; None for a policy that follows none.
 
     Raises:
         RecordingError: The run is damaged, or lacks an input that a tick consumed.
@@ -104,21 +115,22 @@ def replay(run: Path, policy: Path, stage: Path | None) -> ReplayReport:
     for tick in ticks:
         _check_tick(run, tick)
     file, reference = PolicyFile(policy), None
+    safety, followed = _recorded_settings(run)
     if file.contract.follows_reference:
         if stage is None:
             raise InputError(f"{policy}: follows a reference motion; name the stage it ran on with --stage")
-        reference = RobotMotion.load(stage / "reference.npz")
-    runtime = PolicyRuntime(file, reference, _recorded_safety(run))
+        reference = RobotMotion.load(_motion_file(run, stage, followed))
+    runtime = PolicyRuntime(file, reference, safety)
     inputs = _read_inputs(run)
     sent = _read_commands(run)
     if ticks[0]["tick"] != 0:
         raise RecordingError(f"{run}: begins at tick {ticks[0]['tick']}, expected 0; record the run from its start")
     begun = time.perf_counter()
-    diff_bits, first, consumed, published = 0, "", {}, 0
+    diff_bits, first, consumed, published, lost = 0, "", {}, 0, 0
     for number, tick in enumerate(ticks):
         if tick["tick"] != number:
             raise RecordingError(f"{run}: lacks tick {number}; the recorder dropped messages")
-        _feed(run, runtime, tick, inputs, consumed)
+        lost += _feed(run, runtime, tick, inputs, consumed)
         result = runtime.tick(tick["t_ns"], tick["heartbeat_age_s"])
         bits, where = compare(result, tick)
         if result.command is not None:
@@ -135,7 +147,7 @@ def replay(run: Path, policy: Path, stage: Path | None) -> ReplayReport:
     seconds = (ticks[-1]["t_ns"] - ticks[0]["t_ns"]) / 1e9
     speed = seconds / (time.perf_counter() - begun)
     origin = provenance(None, _sources(run, policy, stage))
-    return ReplayReport(run, len(ticks), diff_bits, first, speed, origin)
+    return ReplayReport(run, len(ticks), diff_bits, first, speed, lost, origin)
 
 
 def compare(result: TickResult, recorded: dict[str, Any]) -> tuple[int, str]:
@@ -144,7 +156,9 @@ def compare(result: TickResult, recorded: dict[str, Any]) -> tuple[int, str]:
     bits, where = 0, ""
     for name, value in found.items():
         before = recorded.get(name)
-        if name in ("obs", "action", "command") and value is not None and before is not None:
+        if name == "inputs":
+            different = _differing_inputs(value, before)
+        elif name in ("obs", "action", "command") and value is not None and before is not None:
             different = differing_bits(np.array(value), np.array(before, dtype=np.float64))
         else:
             value = list(value) if isinstance(value, tuple) else value
@@ -164,10 +178,25 @@ def differing_bits(a: np.ndarray, b: np.ndarray) -> int:
     return int(np.unpackbits(difference.view(np.uint8)).sum())
 
 
+def _differing_inputs(found: dict[str, dict[str, Any]], recorded: Any) -> int:
+    """Return how many bits of the consumed inputs differ; runs from before they were written have none to compare."""
+    if recorded is None:
+        return 0
+    bits = 0
+    for source in found.keys() | recorded.keys():
+        parts, before = found.get(source, {}), recorded.get(source, {})
+        for part in parts.keys() | before.keys():
+            # A number that is none has many forms, and JSON but one.
+            a, b = (np.array(np.nan if values.get(part) is None else values[part]) for values in (parts, before))
+            bits += differing_bits(np.where(np.isnan(a), np.nan, a), np.where(np.isnan(b), np.nan, b))
+    return bits
+
+
 def _check_tick(run: Path, tick: dict[str, Any]) -> None:
     """Check the fields that a replay reads, so that a damaged file is an error and no crash."""
     whole = [tick.get("tick"), tick.get("t_ns")]
     stamps, commands, age = tick.get("stamps"), tick.get("commands"), tick.get("heartbeat_age_s")
+    inputs = tick.get("inputs", {})
     if isinstance(stamps, dict):
         whole += stamps.values()
     sound = (
@@ -176,27 +205,46 @@ def _check_tick(run: Path, tick: dict[str, Any]) -> None:
         and isinstance(commands, list)
         and all(isinstance(command, str) for command in commands)
         and isinstance(age, int | float)
+        and isinstance(inputs, dict)
+        and all(isinstance(values, dict) and all(map(_is_vector, values.values())) for values in inputs.values())
     )
     if not sound:
         number = str(tick.get("tick"))[:40]
         raise RecordingError(f"{run}: holds a damaged tick ({number}, a field has a wrong form); record the run again")
 
 
-def _recorded_safety(run: Path) -> SafetyConfig:
-    """Return the safety layer's bounds that a run holds; the usual ones for runs that hold none."""
-    found: list[Any] = []
+def _is_vector(value: Any) -> bool:
+    """Return whether a value is a list of floats, or None."""
+    return value is None or (isinstance(value, list) and all(isinstance(number, float) for number in value))
+
+
+def _recorded_settings(run: Path) -> tuple[SafetyConfig, str]:
+    """Return the safety layer's bounds and the reference's SHA-256 that a run holds; the usual ones and "" for none."""
+    found: list[tuple[SafetyConfig, str]] = []
     with RecordingReader(run) as reader:
         for message in reader.messages([SETTINGS_TOPIC]):
             try:
-                bounds = json.loads(message.message.data)["safety"]
-                found.append(SafetyConfig(**{str(name): float(value) for name, value in bounds.items()}))
+                settings = json.loads(message.message.data)
+                bounds = {str(name): float(value) for name, value in settings["safety"].items()}
+                found.append((SafetyConfig(**bounds), str(settings.get("reference_sha256", ""))))
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InputError) as error:
                 raise RecordingError(
                     f"{run}: holds damaged settings ({str(error)[:80]}); record the run again"
                 ) from None
-    if any(config != found[0] for config in found):
-        raise RecordingError(f"{run}: the safety layer's bounds change on the way; replay each part by itself")
-    return found[0] if found else SafetyConfig()
+    if any(settings != found[0] for settings in found):
+        raise RecordingError(f"{run}: bounds or reference change on the way; replay each part by itself")
+    return found[0] if found else (SafetyConfig(), "")
+
+
+def _motion_file(run: Path, stage: Path, sha256: str) -> Path:
+    """Return the file of the stage's motion with a hash; its reference where the run names none."""
+    reference = stage / "reference.npz"
+    if not sha256:
+        return reference
+    for path in (reference, *sorted((stage / "motions").glob("*.npz"))[:MAX_MOTIONS]):
+        if sha256_file(path) == sha256:
+            return path
+    raise InputError(f"{run}: followed a motion that {stage} does not hold; name the stage it ran on")
 
 
 def _read_inputs(run: Path) -> dict[str, dict[int, Any]]:
@@ -204,7 +252,8 @@ def _read_inputs(run: Path) -> dict[str, dict[int, Any]]:
     names = {topic: name for name, topic in INPUT_TOPICS.items()}
     with RecordingReader(run) as reader:
         for message in reader.messages(list(INPUT_TOPICS.values())):
-            inputs[names[message.topic]][stamp_ns(message.message.header.stamp)] = message.message
+            # Of messages with one stamp the first was taken, and the others were not newer.
+            inputs[names[message.topic]].setdefault(stamp_ns(message.message.header.stamp), message.message)
     return inputs
 
 
@@ -215,21 +264,31 @@ def _read_commands(run: Path) -> list[np.ndarray]:
 
 def _feed(
     run: Path, runtime: PolicyRuntime, tick: dict[str, Any], inputs: dict[str, dict[int, Any]], consumed: dict[str, int]
-) -> None:
-    """Give the runtime what the tick consumed since the last one."""
+) -> int:
+    """Give the runtime what the tick consumed since the last one; return how much of it only the tick itself holds."""
     for command in tick["commands"]:
         try:
             runtime.ask(command)
         except ContractError as error:
             raise RecordingError(f"{run}: tick {tick['tick']}: {error}") from None
+    lost = 0
     for name, stamp in tick["stamps"].items():
         if consumed.get(name) == stamp:
             continue
+        consumed[name] = stamp
         message = inputs.get(name, {}).get(stamp)
-        if message is None:
+        if message is not None:
+            READERS[name](runtime, stamp, message)
+            continue
+        values = tick.get("inputs", {}).get(name)
+        if values is None:
             raise RecordingError(
                 f"{run}: lacks the message of {INPUT_TOPICS.get(name, name)} with stamp {stamp} that tick "
                 f"{tick['tick']} consumed; the recorder dropped it or the file was cut"
             )
-        consumed[name] = stamp
-        READERS[name](runtime, stamp, message)
+        lost += 1
+        try:
+            give_consumed(runtime, name, stamp, values)
+        except ContractError as error:
+            raise RecordingError(f"{run}: tick {tick['tick']}: {error}") from None
+    return lost

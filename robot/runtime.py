@@ -65,12 +65,20 @@ class TickResult:
     """Joint targets (J,), rad, float64; None means that nothing is sent."""
     events: tuple[str, ...]
     """The safety layer's interventions and the inputs that were refused, each with its reason."""
+    inputs: dict[str, dict[str, np.ndarray | None]]
+    """What came since the last tick and was consumed, by input: `position` and `velocity` of the joints (J,) in the
+    contract's order; `quat` (4,), wxyz, `gyro` (3,) and `acceleration` (3,) or None; `position` (3,) of the base. With
+    it a tick can be repeated though the message itself was lost on its way to a recorder."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON types; numbers keep every bit."""
         out: dict[str, Any] = {}
         for name, value in vars(self).items():
             out[name] = value.tolist() if isinstance(value, np.ndarray) else value
+        out["inputs"] = {
+            source: {part: None if value is None else value.tolist() for part, value in parts.items()}
+            for source, parts in self.inputs.items()
+        }
         return out
 
 
@@ -106,9 +114,10 @@ class PolicyRuntime:
         except InputError as error:
             raise ContractError(f"{policy.path}: {error}; export the policy again") from None
         self._default = default if contract.action_mode == "residual_default" else None
-        self._inputs = tuple(
+        self.inputs = tuple(
             name for name in INPUTS if name != "odom" or any(t.name == "ref_root_pos" for t in contract.observation)
         )
+        """Inputs that this policy needs."""
         self.command_input = CommandInput(contract.command, self.safety.config.command_timeout_s)
         self._scale = np.array(contract.action_scale, dtype=np.float32)
         self._lower = np.array(contract.joint_lower, dtype=np.float32)
@@ -117,6 +126,7 @@ class PolicyRuntime:
         self._names: tuple[str, ...] = ()
         self._order = np.zeros(0, dtype=np.int64)
         self._stamps: dict[str, int] = {}
+        self._consumed: dict[str, dict[str, np.ndarray | None]] = {}
         self._joint_pos, self._joint_vel = np.zeros(joints), np.zeros(joints)
         self._quat, self._gyro, self._root_pos = np.array([1.0, 0, 0, 0]), np.zeros(3), np.zeros(3)
         self._last_action = np.zeros((1, joints), dtype=np.float32)
@@ -151,7 +161,7 @@ class PolicyRuntime:
                 "the policy needs all three"
             )
         self._joint_pos, self._joint_vel = np.asarray(position)[self._order], np.asarray(velocity)[self._order]
-        self._stamps["joint_states"] = stamp_ns
+        self._took("joint_states", stamp_ns, position=self._joint_pos, velocity=self._joint_vel)
 
     def on_imu(self, stamp_ns: int, quat: np.ndarray, gyro: np.ndarray, acceleration: np.ndarray | None = None) -> None:
         """Take the base's orientation (4,), wxyz, angular velocity (3,), base frame, rad/s, and accelerometer (3,).
@@ -167,14 +177,17 @@ class PolicyRuntime:
             return
         self._quat, self._gyro = np.asarray(quat, dtype=np.float64), np.asarray(gyro, dtype=np.float64)
         self._acceleration = None if acceleration is None else np.asarray(acceleration, dtype=np.float64)
-        self._stamps["imu"] = stamp_ns
+        self._took("imu", stamp_ns, quat=self._quat, gyro=self._gyro, acceleration=self._acceleration)
 
     def on_odom(self, stamp_ns: int, position: np.ndarray) -> None:
         """Take the base's position (3,), world, m."""
-        if "odom" not in self._inputs or not self._newer("odom", stamp_ns):
+        if "odom" not in self.inputs or not self._newer("odom", stamp_ns):
             return
         self._root_pos = np.asarray(position, dtype=np.float64)
-        self._stamps["odom"] = stamp_ns
+        self._took("odom", stamp_ns, position=self._root_pos)
+
+    def _took(self, source: str, stamp_ns: int, **values: np.ndarray | None) -> None:
+        self._stamps[source], self._consumed[source] = stamp_ns, values
 
     def ask(self, command: str) -> None:
         """Ask for one of COMMANDS, tell of a refused input, or give an input of GIVEN; the next tick obeys.
@@ -233,13 +246,14 @@ class PolicyRuntime:
             heartbeat_age_s: Time since the operator's last heartbeat, s.
         """
         asked, self._pending = tuple(self._pending), []
+        consumed, self._consumed = self._consumed, {}
         told = tuple(event for command in asked for event in self._obey(command, t_ns))
         number, self._tick = self._tick, self._tick + 1
         self._heartbeat_age_s = heartbeat_age_s
         frame, skill = self.player.frame, self.player.skill
         oldest = self._oldest_ns()
         if oldest is None:
-            return self._result(number, t_ns, "waiting", skill, frame, asked, events=told)
+            return self._result(number, t_ns, "waiting", skill, frame, asked, events=told, inputs=consumed)
         obs = action = target = None
         bad = self._not_finite()
         if bad:
@@ -274,7 +288,7 @@ class PolicyRuntime:
             self.player.advance()
         return self._result(
             number, t_ns, mode, skill, frame, asked, obs=obs, action=action, command=decision.command,
-            events=told + decision.events,
+            events=told + decision.events, inputs=consumed,
         )  # fmt: skip
 
     def _obey(self, command: str, t_ns: int) -> tuple[str, ...]:
@@ -301,7 +315,7 @@ class PolicyRuntime:
 
     def _oldest_ns(self) -> int | None:
         """Return the time of the oldest input that a tick needs, None while one has not come yet."""
-        if not self.command_input.known or any(name not in self._stamps for name in self._inputs):
+        if not self.command_input.known or any(name not in self._stamps for name in self.inputs):
             return None
         times = list(self._stamps.values())
         if self.safety.config.contact_loss_s > 0:

@@ -1,4 +1,4 @@
-"""The policy's node: a ROS 2 lifecycle node with a control thread of its own and messages on one executor.
+"""The policy's node: a ROS 2 lifecycle node with a control thread of its own, everything else on one executor.
 
     python -m robot.nodes.policy_node --policy policy.onnx --reference stage/reference.npz [--ros-args ...]
 
@@ -8,6 +8,8 @@
 | inactive | the policy is loaded and checked, inputs are heard, no command is sent |
 | active | the control thread ticks: hold, ramp in from the present pose, run |
 | finalized | everything is released |
+
+A tick takes the newest message of each sensor itself; between ticks nobody is woken by them.
 
 Deactivating lets go at once and returns; the control thread ramps out to the rest pose meanwhile, sends it, and ends.
 """
@@ -37,6 +39,7 @@ from std_msgs.msg import Empty, Float64MultiArray, String, UInt8MultiArray
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from bodydouble.artifacts import sha256_file
 from bodydouble.errors import BodydoubleError, ContractError, InputError
 from bodydouble.motion import RobotMotion
 from bodydouble.recording.messages import stamp_ns
@@ -44,6 +47,7 @@ from robot.command_input import VELOCITIES
 from robot.engagement import HOLD
 from robot.inputs import READERS
 from robot.nodes.policy_diagnostics import TickStatistics, diagnostic_status
+from robot.nodes.polled import polled_subscription, take
 from robot.nodes.process import (
     COMMAND,
     COMMAND_VELOCITY,
@@ -109,9 +113,11 @@ class PolicyNode(LifecycleNode):
         self._thread: threading.Thread | None = None
         self._runtime: PolicyRuntime | None = None
         self._made: list[tuple[Callable[[Any], bool], Any]] = []
+        self._sensors: list[tuple[Any, Callable[[Any], None]]] = []
         self._publish: Callable[[list[float]], None] = lambda _: None
         self._active = self._ticking = False
         self._heartbeat_ns = 0
+        self._reference_sha256 = ""
         self._statistics = TickStatistics()
 
     # Lifecycle. rclpy swallows what these raise, so they tell and fail.
@@ -163,7 +169,7 @@ class PolicyNode(LifecycleNode):
         self.stop()
         for destroy, made in self._made:
             destroy(made)
-        self._made, self._runtime = [], None
+        self._made, self._sensors, self._runtime = [], [], None
         return _OK
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -194,6 +200,7 @@ class PolicyNode(LifecycleNode):
             raise InputError("parameter policy is empty, expected the path of a policy (.onnx)")
         safety = {field.name: self._value(f"safety.{field.name}") for field in dataclasses.fields(SafetyConfig)}
         motion = RobotMotion.load(Path(reference)) if reference else None
+        self._reference_sha256 = sha256_file(Path(reference)) if reference else ""
         trusted = self._value("trusted_signers")
         file = PolicyFile(Path(policy), Path(trusted) if trusted else None)
         return PolicyRuntime(file, motion, SafetyConfig(**safety))
@@ -218,16 +225,18 @@ class PolicyNode(LifecycleNode):
         gains["effort_limit"] = contract.effort_limit
         self._publisher(String, GAINS, latched()).publish(String(data=json.dumps(gains)))
         settings: dict[str, Any] = {"policy_sha256": runtime.policy.sha256, "signer": runtime.policy.signer}
+        settings["reference_sha256"] = self._reference_sha256
         settings["safety"] = dataclasses.asdict(runtime.safety.config)
         self._publisher(String, SETTINGS, latched()).publish(String(data=json.dumps(settings)))
-        for source, (topic, kind) in _SENSORS.items():
-            self._subscribe(kind, topic, self._taker(source), latest(5))
+        for source in runtime.inputs:
+            topic, kind = _SENSORS[source]
+            self._poll(kind, topic, self._taker(source))
         if contract.command_names and runtime.command_input.is_velocity:
             self._subscribe(Twist, COMMAND_VELOCITY, self._on_velocity, latest(1))
         elif contract.command_names:
             self._subscribe(Float64MultiArray, COMMAND, lambda m: self._give("command", list(m.data)), latest(1))
         if runtime.safety.config.contact_loss_s > 0:
-            self._subscribe(UInt8MultiArray, FEET, lambda m: self._give("feet", list(m.data)), latest(1))
+            self._poll(UInt8MultiArray, FEET, lambda m: self._give("feet", list(m.data)))
         self._subscribe(String, SKILL, self._on_skill, reliable(10))
         self._subscribe(Empty, HEARTBEAT, self._on_heartbeat, reliable(1))
         for name in ("estop", "resume", "hold"):
@@ -241,6 +250,16 @@ class PolicyNode(LifecycleNode):
 
     def _subscribe(self, kind: Any, topic: str, callback: Callable[[Any], None], qos: Any) -> None:
         self._made.append((self.destroy_subscription, self.create_subscription(kind, topic, callback, qos)))
+
+    def _poll(self, kind: Any, topic: str, callback: Callable[[Any], None]) -> None:
+        made = polled_subscription(self, kind, topic, latest(1))
+        self._made.append((self.destroy_subscription, made))
+        self._sensors.append((made, callback))
+
+    def _take_sensors(self) -> None:
+        for subscription, callback in self._sensors:
+            for message in take(subscription):
+                callback(message)
 
     # The control thread.
 
@@ -288,6 +307,7 @@ class PolicyNode(LifecycleNode):
     def _step(self, runtime: PolicyRuntime, late_ns: int) -> bool:
         """Tick once; return whether there is more to do."""
         begun = time.perf_counter_ns()
+        self._take_sensors()
         with self._lock:
             now = time.time_ns()
             result = runtime.tick(now, (now - self._heartbeat_ns) / 1e9)
@@ -303,7 +323,7 @@ class PolicyNode(LifecycleNode):
         self._tick.publish(String(data=json.dumps(result.to_dict() | extra)))
         return goes_on
 
-    # Messages and services, on the executor's thread.
+    # Messages and services: the sensors' on the control thread, the others on the executor's.
 
     def _taker(self, source: str) -> Callable[[Any], None]:
         read = READERS[source]
@@ -387,6 +407,8 @@ class PolicyNode(LifecycleNode):
         runtime = self._runtime
         if runtime is None:
             return
+        if not self._ticking:
+            self._take_sensors()
         array = DiagnosticArray(status=[diagnostic_status(self.get_name(), runtime, self._statistics, self._active)])
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)

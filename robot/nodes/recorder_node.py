@@ -25,7 +25,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Imu, JointState
-from std_msgs.msg import Float64MultiArray, String, UInt8MultiArray
+from std_msgs.msg import Empty, Float64MultiArray, String, UInt8MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from bodydouble.errors import BodydoubleError, InputError
@@ -39,6 +39,7 @@ from robot.nodes.process import (
     DIAGNOSTICS,
     FEET,
     GAINS,
+    HEARTBEAT,
     IMU,
     JOINT_STATES,
     ODOM,
@@ -68,6 +69,7 @@ TOPICS: dict[str, tuple[Any, str]] = {
     GAINS: (String, "std_msgs/msg/String"),
     SETTINGS: (String, "std_msgs/msg/String"),
     SKILL: (String, "std_msgs/msg/String"),
+    HEARTBEAT: (Empty, "std_msgs/msg/Empty"),
     TICK: (String, "std_msgs/msg/String"),
     DIAGNOSTICS: (DiagnosticArray, "diagnostic_msgs/msg/DiagnosticArray"),
 }

@@ -24,7 +24,7 @@ from bodydouble.recording.foreign import ForeignTypes
 from bodydouble.recording.messages import full_type_name, is_known
 from bodydouble.recording.reader import SerializedMessage
 from robot.nodes.process import CLOCK, CONTRACT, GAINS, HEARTBEAT, SKILL, reliable, running_node
-from robot.playback import playback
+from robot.playback import check_rate, playback
 
 REPLAYED = "replayed"
 """Namespace of what a robot would obey."""
@@ -77,6 +77,53 @@ def publishers(node: Node, topics: dict[str, str]) -> tuple[dict[str, Any], list
     return made, absent
 
 
+def play(path: Path, rate: float, subscribers: int = 0) -> int:
+    """Publish a recording's topics once, with the clock; return the number of messages sent.
+
+    Args:
+        path: Folder of a run, an MCAP file or a rosbag2 folder.
+        rate: Speed, in units of the recording's own time.
+        subscribers: Subscribers of the first topic that is heard to wait for.
+
+    Raises:
+        InputError: The recording cannot be read, or the rate is not positive.
+    """
+    check_rate(rate)
+    run, sent = path / "run.mcap", 0
+    with open_bag(run if run.is_file() else path) as bag, running_node("replayer") as running:
+        types = ForeignTypes()
+        against = {name: types.reason_against(topic) for name, topic in bag.topics.items() if is_known(topic.msgtype)}
+        for topic, reason in against.items():
+            if reason:
+                running.node.get_logger().warning(f"skipped {topic}: {reason}")
+        topics = {name: topic.msgtype for name, topic in bag.topics.items() if not against.get(name)}
+        made, absent = publishers(running.node, topics)
+        for topic in absent:
+            running.node.get_logger().warning(f"skipped {topic}: its type is not installed in ROS here")
+        clock = running.node.create_publisher(Clock, CLOCK, reliable(10))
+        while subscribers and not running.stop.is_set():
+            if any(publisher.get_subscription_count() >= subscribers for publisher in made.values()):
+                break
+            time.sleep(0.02)
+        messages = (
+            SerializedMessage(m.topic, topics[m.topic], m.received_ns, m.received_ns, memoryview(m.data))
+            for m in bag.messages(list(made))
+        )
+        begun = time.monotonic()
+        for due in playback(messages, rate):
+            if running.stop.wait(max(0.0, begun + due.at_s - time.monotonic())):
+                break
+            if due.message is None:
+                message = Clock()
+                message.clock.sec, message.clock.nanosec = divmod(due.clock_ns, 1_000_000_000)
+                clock.publish(message)
+            else:
+                made[due.message.topic].publish(bytes(due.message.data))
+                sent += 1
+        time.sleep(0.2)  # the last messages leave before the node goes
+    return sent
+
+
 def main() -> int:
     """Publish the run once, then stop."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -84,41 +131,8 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=1.0, help="speed, in units of the run's own time")
     parser.add_argument("--subscribers", type=int, default=0, help="subscribers of the first topic to wait for")
     args, _ = parser.parse_known_args()
-    run = args.run / "run.mcap"
-    path = run if run.is_file() else args.run
     try:
-        with open_bag(path) as bag, running_node("replayer") as running:
-            types = ForeignTypes()
-            against = {
-                name: types.reason_against(topic) for name, topic in bag.topics.items() if is_known(topic.msgtype)
-            }
-            for topic, reason in against.items():
-                if reason:
-                    running.node.get_logger().warning(f"skipped {topic}: {reason}")
-            topics = {name: topic.msgtype for name, topic in bag.topics.items() if not against.get(name)}
-            made, absent = publishers(running.node, topics)
-            for topic in absent:
-                running.node.get_logger().warning(f"skipped {topic}: its type is not installed in ROS here")
-            clock = running.node.create_publisher(Clock, CLOCK, reliable(10))
-            while args.subscribers and not running.stop.is_set():
-                if any(publisher.get_subscription_count() >= args.subscribers for publisher in made.values()):
-                    break
-                time.sleep(0.02)
-            messages = (
-                SerializedMessage(m.topic, topics[m.topic], m.received_ns, m.received_ns, memoryview(m.data))
-                for m in bag.messages(list(made))
-            )
-            begun = time.monotonic()
-            for due in playback(messages, args.rate):
-                if running.stop.wait(max(0.0, begun + due.at_s - time.monotonic())):
-                    break
-                if due.message is None:
-                    message = Clock()
-                    message.clock.sec, message.clock.nanosec = divmod(due.clock_ns, 1_000_000_000)
-                    clock.publish(message)
-                else:
-                    made[due.message.topic].publish(bytes(due.message.data))
-            time.sleep(0.2)  # the last messages leave before the node goes
+        play(args.run, args.rate, args.subscribers)
     except BodydoubleError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code

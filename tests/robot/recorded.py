@@ -59,6 +59,7 @@ def write_inputs(
     xyzw = dict(zip("xyzw", xyzw_from_wxyz(qpos[3:7]).tolist(), strict=True))
     joints = {"header": header, "name": list(names), "position": qpos[7:], "velocity": qvel[6:]}
     imu = {"header": header, "orientation": xyzw, "angular_velocity": dict(zip("xyz", qvel[3:6].tolist(), strict=True))}
+    imu["linear_acceleration_covariance"] = [-1.0] + [0.0] * 8  # the closed loop has no accelerometer
     pose = {"position": dict(zip("xyz", qpos[:3].tolist(), strict=True)), "orientation": xyzw}
     writer.write("/joint_states", "sensor_msgs/msg/JointState", joints, START_NS + t_ns)
     writer.write("/imu", "sensor_msgs/msg/Imu", imu, START_NS + t_ns)

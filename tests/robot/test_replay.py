@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from bodydouble.cli import main
 from bodydouble.errors import RecordingError
+from bodydouble.recording import RecordingReader, RecordingWriter
 from robot.policy_file import PolicyFile
 from robot.replay import COMMAND_TOPIC, INPUT_TOPICS, ReplayReport, compare, differing_bits, replay
 from robot.run_figures import TICK_TOPIC, read_ticks
@@ -137,7 +138,6 @@ def gone(message: Any) -> None:
 @pytest.mark.parametrize(
     ("topic", "words"),
     [
-        ("/imu", "lacks the message of /imu with stamp 400000000 that tick 20 consumed"),
         (COMMAND_TOPIC, "holds 59 commands, its ticks sent 60"),
         (TICK_TOPIC, "lacks tick 20; the recorder dropped messages"),
     ],
@@ -147,6 +147,39 @@ def test_a_message_that_was_not_recorded_is_an_error(
 ) -> None:
     with pytest.raises(RecordingError, match=words):
         replayed(changed(topic, 20, gone))
+
+
+def test_an_input_that_was_lost_on_its_way_to_the_recorder_is_taken_from_the_tick(
+    replayed: Callable[[Path], ReplayReport], run: Path, tmp_path: Path
+) -> None:
+    rng, lossy, lost = np.random.default_rng(3), tmp_path / "lossy.mcap", 0
+    topics = set(INPUT_TOPICS.values())
+    with RecordingReader(run) as reader, RecordingWriter(lossy) as writer:
+        for message in reader.raw_messages():
+            if message.topic in topics and rng.random() < 0.3:
+                lost += 1
+            else:
+                writer.write_cdr(
+                    message.topic, message.msgtype, bytes(message.data), message.log_time_ns, message.publish_time_ns
+                )
+    report = replayed(lossy)
+    assert (report.ticks, report.diff_bits) == (TICKS, 0) and report.inputs_from_ticks == lost > 30
+    assert f"{lost} inputs from the ticks alone" in str(report)
+
+
+def test_an_input_that_nobody_recorded_is_an_error(
+    replayed: Callable[[Path], ReplayReport], changed: Callable[..., Path], tmp_path: Path
+) -> None:
+    forgotten = changed(TICK_TOPIC, 20, in_tick(lambda tick: tick.pop("inputs")))
+    with pytest.raises(RecordingError, match="lacks the message of /imu with stamp 400000000 that tick 20 consumed"):
+        replayed(rewritten(forgotten, tmp_path / "lost.mcap", "/imu", 20, gone))
+
+
+def test_a_tick_that_says_it_consumed_something_else_is_found(
+    replayed: Callable[[Path], ReplayReport], changed: Callable[..., Path]
+) -> None:
+    report = replayed(changed(TICK_TOPIC, 20, in_tick(lambda tick: tick["inputs"]["imu"]["gyro"].__setitem__(1, 9.0))))
+    assert report.diff_bits > 0 and report.first_difference == "tick 20: inputs"
 
 
 def test_a_run_without_its_beginning(replayed: Callable[[Path], ReplayReport], changed: Callable[..., Path]) -> None:
@@ -164,8 +197,10 @@ def test_a_run_without_its_beginning(replayed: Callable[[Path], ReplayReport], c
         lambda tick: tick.update(commands="estop"),
         lambda tick: tick.update(t_ns=10**400),
         lambda tick: tick.update(tick="20"),
+        lambda tick: tick.update(inputs=[]),
+        lambda tick: tick["inputs"].update(imu={"quat": [[1.0]]}),
     ],
-    ids=["no heartbeat", "stamps", "stamp", "commands", "command", "time", "number"],
+    ids=["no heartbeat", "stamps", "stamp", "commands", "command", "time", "number", "inputs", "input"],
 )
 def test_a_damaged_tick_is_named(
     replayed: Callable[[Path], ReplayReport], changed: Callable[..., Path], edit: Callable[[dict[str, Any]], Any]
