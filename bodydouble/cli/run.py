@@ -14,8 +14,8 @@ def main(argv: list[str]) -> int:
     class Options:
         policy: Path
         """The policy (.onnx)."""
-        stage: Path
-        """Folder of the stage."""
+        stage: Path | None = None
+        """Folder of the stage; without one the robot stands on a flat floor, for policies that follow no reference."""
         out: Path = Path("runs/run")
         """Folder of the run to write."""
         trusted: Path | None = None

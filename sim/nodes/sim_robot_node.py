@@ -2,6 +2,7 @@
 
     python -m sim.nodes.sim_robot_node --stage runs/stage [--truth truth.npz] [--ros-args ...]
 
+With `--robot NAME` it stands on a flat floor, and the stage of it is written to `--stage`.
 It hangs at the reference's first frame until the first command arrives, as a robot on a hoist, and is then let go.
 Commands come from either of ros2_control's two standard controllers' topics; the last one holds until the next.
 """
@@ -51,11 +52,15 @@ from robot.nodes.process import (
 )
 from sim.closed_loop import RobotModel, place
 from sim.divergence import diverged
-from sim.robots.spec import RobotSpec
+from sim.robots import RobotSpec, robot_spec
+from sim.stage.flat import flat_stage
 from sim.stage.stage import Stage
+from sim.stage.stand import Place, standing_motion
 
 OPTIONS: tuple[tuple[str, Any, str], ...] = (
     ("stage", "", "folder of the stage"),
+    ("motion", 0, "which of the stage's motions it begins on"),
+    ("robot", "", "robot to put on a flat floor; its stage is written"),
     ("truth", "", "npz to write the true states to"),
     ("subscribers", 0, "subscribers of the joint states to wait for"),
     ("delay_steps", 0, "delay of a command, physics steps"),
@@ -319,6 +324,14 @@ def _transform_publisher(node: Node) -> Any:
     return publish
 
 
+def _stage(path: Path, robot: str, motion: int) -> Stage:
+    """Return the stage with a motion in its reference's place, or a new one of a robot that stands on a flat floor."""
+    if not robot:
+        return Stage.load(path).playing(motion)
+    spec = robot_spec(robot)
+    return flat_stage(spec, standing_motion(spec, Place(0.0, 0.0, 0.0, math.inf), 1.0), path)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Simulate until SIGINT or SIGTERM. Every option is the default of the ROS parameter of the same name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -332,7 +345,7 @@ def main(arguments: list[str] | None = None) -> int:
             if not value["stage"]:
                 raise InputError("parameter stage is empty, expected the folder of a stage")
             faults = Faults(**{field.name: value[field.name] for field in dataclasses.fields(Faults)})
-            stage, truth = Stage.load(Path(value["stage"])), value["truth"]
+            stage, truth = _stage(Path(value["stage"]), value["robot"], value["motion"]), value["truth"]
             robot = SimRobot(running.node, stage, faults, value["subscribers"], keep_truth=bool(truth))
             try:
                 robot.loop(running.stop)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,17 @@ class Stage:
     def reference(self) -> RobotMotion:
         """The reference motion."""
         return self.motions[0]
+
+    def playing(self, motion: int) -> Stage:
+        """Return the stage with another of its motions in the reference's place.
+
+        Raises:
+            InputError: There is no motion of that number.
+        """
+        if not 0 <= motion < len(self.motions):
+            raise InputError(f"{self.path}: has {len(self.motions)} motions, asked for {motion}; the first is 0")
+        others = (*self.motions[:motion], *self.motions[motion + 1 :])
+        return replace(self, motions=(self.motions[motion], *others))
 
     @functools.cached_property
     def sha256(self) -> str:

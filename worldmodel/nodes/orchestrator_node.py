@@ -114,12 +114,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policy", type=Path, required=True, help="the policy (.onnx)")
     parser.add_argument("--stage", type=Path, required=True, help="folder of the stage")
+    parser.add_argument("--motion", type=int, default=0, help="which of the stage's motions the policy follows")
     parser.add_argument("--out", type=Path, default=None, help="JSON to write the decisions to")
     args, _ = parser.parse_known_args()
     # Rehearsals may not take the processor from the control loop.
     os.nice(10)
     try:
-        stage = Stage.load(args.stage)
+        stage = Stage.load(args.stage).playing(args.motion)
         orchestrator = Orchestrator(Rehearsal(stage, PolicyFile(args.policy)), stage.reference)
     except BodydoubleError as error:
         print(f"error: {error}", file=sys.stderr)
