@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,17 @@ class ObservationSpec:
     def size(self) -> int:
         """Number of values of the whole observation, history included."""
         return sum(term.size * term.history for term in self.terms)
+
+    @property
+    def layout(self) -> tuple[tuple[int, int], ...]:
+        """Size and history of each term, in order."""
+        return tuple((term.size, term.history) for term in self.terms)
+
+    def with_history(self, frames: int) -> ObservationSpec:
+        """Return the same terms with so many frames of all that is sensed or done; a command is the present one."""
+        return ObservationSpec(
+            tuple(term if term.name == "command" else replace(term, history=frames) for term in self.terms)
+        )
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ from bodydouble.contract import SCHEMA_VERSION as CONTRACT_SCHEMA
 from bodydouble.errors import GateError, InputError
 from bodydouble.observation import TRACKING_OFFSETS, tracking_spec
 from bodydouble.randomisation import Randomisation
-from policy.checkpoint import load_checkpoint
+from policy.checkpoint import load_policy
 from policy.golden import Steps, onnx_steps, torch_steps
-from policy.nets.actor_critic import ActorCritic, MeanPolicy
+from policy.nets.policy_net import MeanPolicy, PolicyNet
 from policy.quantise import quantised
 from policy.train import check_fits
 from policy.training_run import CHECKPOINT_FILE
@@ -90,7 +90,7 @@ def export(policy: Path, stage_path: Path, out: Path, *, int8: bool = False) -> 
         manifest = read_json(manifest_path)
         if manifest["sha256"] == sha256_file(out):
             return Exported(out, manifest["figures"])
-    net, info, _ = load_checkpoint(checkpoint)
+    net, info, _ = load_policy(checkpoint)
     robot = TrackedRobot.from_spec(stage.robot)
     spec = tracking_spec(len(robot.joint_names))
     check_fits(checkpoint, info, robot.name, robot.joint_names, spec.size)
@@ -114,7 +114,7 @@ def export(policy: Path, stage_path: Path, out: Path, *, int8: bool = False) -> 
     return Exported(out, figures)
 
 
-def checked_model(net: ActorCritic, observations: np.ndarray, out: Path) -> tuple[onnx.ModelProto, Steps, float]:
+def checked_model(net: PolicyNet, observations: np.ndarray, out: Path) -> tuple[onnx.ModelProto, Steps, float]:
     """Return a policy as ONNX, what it does for observations (T, B, P), and how far onnxruntime is from torch.
 
     Raises:
@@ -213,7 +213,7 @@ def make_contract(
     return contract
 
 
-def visited_observations(stage: Stage, robot: TrackedRobot, net: ActorCritic) -> np.ndarray:
+def visited_observations(stage: Stage, robot: TrackedRobot, net: PolicyNet) -> np.ndarray:
     """Return observations (T, B, P) that the policy meets on the stage, under the task's randomisation."""
     backend = CpuBatch(stage.compile(visuals=False), _ENVS, seed=0)
     env = TrackingEnv(backend, robot, stage.motions, TrackingConfig(control_hz=stage.control_hz))

@@ -12,10 +12,10 @@ import torch
 from bodydouble.artifacts import provenance, read_json, sha256_file, versions, write_json
 from bodydouble.contract import PolicyContract
 from bodydouble.errors import InputError
-from policy.checkpoint import load_checkpoint
+from policy.checkpoint import load_policy
 from policy.export import MANIFEST_FILE, Exported, checked_model, write_model
 from policy.golden import Steps
-from policy.nets.actor_critic import ActorCritic, MeanPolicy
+from policy.nets.policy_net import MeanPolicy, PolicyNet
 from policy.train_task import check_task
 from policy.training_run import CHECKPOINT_FILE
 from policy.training_run import MANIFEST_FILE as TRAINED_FILE
@@ -56,7 +56,7 @@ def export_task(policy: Path, out: Path) -> Exported:
     """
     task = trained_task(policy)
     checkpoint = policy / CHECKPOINT_FILE
-    net, info, _ = load_checkpoint(checkpoint)
+    net, info, _ = load_policy(checkpoint)
     check_task(checkpoint, info, task, task.name)
     net.eval()
     observations = visited_observations(task, net)
@@ -115,7 +115,7 @@ def task_contract(task: Task, checkpoint: Path, model: onnx.ModelProto, steps: S
     return contract
 
 
-def visited_observations(task: Task, net: ActorCritic) -> np.ndarray:
+def visited_observations(task: Task, net: PolicyNet) -> np.ndarray:
     """Return observations (T, B, P) that the policy meets at its task, under the task's randomisation."""
     env = TaskEnv(CpuBatch(task.model, _ENVS, seed=0), task)
     act, obs = MeanPolicy(net), env.reset()["policy"]

@@ -10,7 +10,7 @@ import onnxruntime
 import torch
 
 from bodydouble.contract import exact_floats
-from policy.nets.actor_critic import ActorCritic
+from policy.nets.policy_net import PolicyNet
 
 GOLDEN_STEPS = 16
 """Golden vectors of a contract."""
@@ -54,7 +54,7 @@ class Steps:
 
 
 @torch.no_grad()
-def torch_steps(net: ActorCritic, obs: np.ndarray) -> Steps:
+def torch_steps(net: PolicyNet, obs: np.ndarray) -> Steps:
     """Return what a network does for observations (T, B, P), row by row as on a robot."""
     memory = [net.empty_memory(1)] * obs.shape[1]
     actions, memories = [], []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -63,7 +64,7 @@ class HistoryActor(PolicyActor):
         self.net = mlp((present + encoded, *layers, action_size), last_gain=0.01)
 
     def split(self, obs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the present frame (B, F) of all terms and the past (B, K, H) of those with one, oldest first."""
+        """Return the present frame (B, F) of all terms and the frames (B, H, K) of those with a past, oldest first."""
         present, past, start = [], [], 0
         for size, history in self._layout:
             frames = obs[:, start : start + size * history].unflatten(1, (history, size))
@@ -71,7 +72,7 @@ class HistoryActor(PolicyActor):
             if history > 1:
                 past.append(frames)
             start += size * history
-        return torch.cat(present, dim=1), torch.cat(past, dim=2).transpose(1, 2)
+        return torch.cat(present, dim=1), torch.cat(past, dim=2)
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """Return mean actions (B, J) of observations (B, P)."""
@@ -87,17 +88,35 @@ def _mlp_encoder(size: int, history: int, encoded: int) -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), mlp((size * history, 2 * encoded, encoded), last_gain=1.0), nn.ELU())
 
 
-class _LastSteps(nn.Module):
-    """The last values of each channel (B, K, 1), and their mean over time: what is now and what has been."""
+class TemporalConvolution(nn.Module):
+    """Each frame with the ones before and after it, through one layer: weights alike at every time.
+
+    It is written with a linear layer, which the robot's loader knows; beyond either end the frame there is repeated.
+    """
+
+    def __init__(self, size: int, channels: int) -> None:
+        """Take frames of `size` values to `channels` of them."""
+        super().__init__()
+        self.layer = mlp((3 * size, channels), last_gain=math.sqrt(2))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return (B, 2 K) of (B, K, H)."""
-        return torch.cat([x[:, :, -1], x.mean(dim=2)], dim=1)
+        """Return (B, H, channels) of frames (B, H, size)."""
+        before = torch.cat([x[:, :1], x[:, :-1]], dim=1)
+        after = torch.cat([x[:, 1:], x[:, -1:]], dim=1)
+        return nn.functional.elu(self.layer(torch.cat([before, x, after], dim=2)))
+
+
+class _LastAndMean(nn.Module):
+    """What is now, and what has been on average."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (B, 2 K) of frames (B, H, K)."""
+        return torch.cat([x[:, -1], x.mean(dim=1)], dim=1)
 
 
 def _conv_encoder(size: int, encoded: int) -> nn.Sequential:
-    """Return two convolutions of three frames each, padded to the history's length, and a layer to E values."""
+    """Return two convolutions, so that each end sees five frames, and a layer to E values."""
     return nn.Sequential(
-        nn.Conv1d(size, _CHANNELS, 3, padding=1), nn.ELU(), nn.Conv1d(_CHANNELS, _CHANNELS, 3, padding=1), nn.ELU(),
-        _LastSteps(), mlp((2 * _CHANNELS, encoded), last_gain=1.0), nn.ELU(),
+        TemporalConvolution(size, _CHANNELS), TemporalConvolution(_CHANNELS, _CHANNELS), _LastAndMean(),
+        mlp((2 * _CHANNELS, encoded), last_gain=1.0), nn.ELU(),
     )  # fmt: skip

@@ -21,6 +21,9 @@ from policy.nets.normalizer import RunningNorm
 from policy.nets.policy_net import PolicyActor, PolicyNet
 from policy.threads import one_thread
 
+_FLOOR = -8.0
+"""Lowest logit at the start: a return that no critic expects is learned in a few hundred steps all the same."""
+
 
 @dataclass(frozen=True)
 class SoftNetConfig:
@@ -147,6 +150,20 @@ class SoftActorCritic(PolicyNet):
             self.targets = copy.deepcopy(self.critics).requires_grad_(False)
             self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
             self.register_buffer("support", torch.linspace(config.lowest, config.highest, config.atoms))
+            self._expect_little()
+            self.targets.load_state_dict(self.critics.state_dict())
+
+    @torch.no_grad()
+    def _expect_little(self) -> None:
+        """Let the critics begin with returns near zero (a Gaussian of a fortieth of the range, and a floor).
+
+        From all returns alike, it takes as many backups as the discount's horizon times the logarithm of the range
+        until a state's distribution is narrow, and until then the policy follows noise.
+        """
+        spread = (self.config.highest - self.config.lowest) / 40.0
+        bias = torch.clamp(-0.5 * (self.support / spread) ** 2, min=_FLOOR)
+        for critic in self.critics:
+            critic[1].bias.copy_(bias)  # type: ignore[index]
 
     def learned(self) -> list[nn.Parameter]:
         """Return every parameter that gradients move: not the targets."""

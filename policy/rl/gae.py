@@ -20,17 +20,19 @@ def gae(
     one that ran out of time goes on in `next_values`, only its trace is cut.
 
     Args:
-        rewards: Rewards (T, N).
-        values: Values of the states acted in (T, N).
-        next_values: Values of the states reached (T, N).
+        rewards: Rewards (T, N), or of several value functions (T, N, G).
+        values: Values of the states acted in, of the same shape.
+        next_values: Values of the states reached, of the same shape.
         terminated: Whether the step failed (T, N), bool.
         truncated: Whether the step ran out of time (T, N), bool.
         gamma: Discount.
         lam: Decay of the trace.
 
     Returns:
-        Advantages and value targets, each (T, N).
+        Advantages and value targets, each of the rewards' shape.
     """
+    if rewards.ndim > terminated.ndim:
+        terminated, truncated = terminated[..., None], truncated[..., None]
     alive = (~terminated).to(rewards.dtype)
     goes_on = (~(terminated | truncated)).to(rewards.dtype)
     delta = rewards + gamma * alive * next_values - values

@@ -16,6 +16,7 @@ from bodydouble.errors import InputError, TrainingError
 from policy.checkpoint import MAX_CHECKPOINT_BYTES
 from policy.nets.soft import SoftActorCritic, SoftNetConfig
 from policy.rl.collect import VectorTask
+from policy.rl.phases import phase
 from policy.rl.replay import ReplayBuffer
 from policy.rl.sac import SAC
 from policy.rl.training import Training
@@ -75,8 +76,10 @@ class OffPolicyRunner(Training):
             if self._buffer.filled < config.warmup:
                 continue
             for _ in range(config.gradient_steps):
-                batch = self._buffer.sample(config.batch, config.gamma, config.n_step)
-                for name, value in self.sac.update(batch).items():
+                with phase("learn"):
+                    batch = self._buffer.sample(config.batch, config.gamma, config.n_step)
+                    learned = self.sac.update(batch)
+                for name, value in learned.items():
                     seen.setdefault(name, []).append(value)
         means = torch.stack([torch.stack(values).float().mean() for values in seen.values()]).tolist()
         stats = {**dict(zip(seen, means, strict=True)), "lr": self.sac.lr}
@@ -97,10 +100,12 @@ class OffPolicyRunner(Training):
     def _act(self) -> dict[str, torch.Tensor]:
         """Make one step of all environments and keep it; return what there is to log of it."""
         obs, net, device = self._obs, self.sac.net, self.device
-        net.update_norm(obs["policy"], obs["critic"])
-        with one_thread():
+        with phase("normalise"):
+            net.update_norm(obs["policy"], obs["critic"])
+        with phase("infer"), one_thread():
             action, _ = net.actor.sample(obs["policy"])
-        result = self._task.step(action if self._on_torch else action.cpu().numpy())
+        with phase("simulate"):
+            result = self._task.step(action if self._on_torch else action.cpu().numpy())
         final = self._to_torch(result.final_obs)
         if "policy" not in final:
             raise InputError("off-policy training needs the policy's final observation; make the task with it")

@@ -16,6 +16,7 @@ class Rollout:
         action_size: int,
         device: torch.device,
         memory_size: int = 0,
+        critics: int = 1,
     ) -> None:
         """Allocate.
 
@@ -26,6 +27,7 @@ class Rollout:
             action_size: Number of actions J.
             device: Where to keep everything.
             memory_size: Size of the policy's memory M.
+            critics: Value functions G, each of a reward of its own.
         """
 
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -35,7 +37,12 @@ class Rollout:
         self.reached = zeros(sizes["critic"])
         """The critic's observation that each step led to, before any new episode."""
         self.action, self.mean = zeros(action_size), zeros(action_size)
-        self.log_prob, self.reward, self.value, self.next_value = zeros(), zeros(), zeros(), zeros()
+        self.log_prob, self.reward = zeros(), zeros()
+        groups = (critics,) if critics > 1 else ()
+        self.rewards = zeros(*groups) if groups else zeros(0)
+        """Rewards of the groups (T, N, G), whose sum is `reward`; (T, N, 0) where there is one value function."""
+        self.value, self.next_value = zeros(*groups), zeros(*groups)
+        """Values (T, N), or (T, N, G) of several value functions."""
         self.terminated, self.truncated = zeros(dtype=torch.bool), zeros(dtype=torch.bool)
         self.starts = zeros(dtype=torch.bool)
         """Whether a step is the first of its episode."""

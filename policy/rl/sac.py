@@ -39,7 +39,7 @@ class SACConfig:
     """Rewards that are summed before a critic's target is asked."""
     gamma: float = 0.97
     """Discount."""
-    target_share: float = 0.05
+    target_share: float = 0.125
     """Share of the way that the targets move towards the critics per gradient step."""
     target_entropy: float = 0.0
     """Entropy per action that the temperature steers to, in the action's own units: 0 is a spread of 0.24."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ class TaskStep:
     """Observations at the end of this step, before any environment was reset; "critic", and "policy" if asked for."""
     measures: dict[str, Array]
     """The task's figures of this step (N,) by name."""
+    rewards: Array | None = None
+    """Rewards of the groups (N, G), whose sum is `reward`; None where the environment has none."""
 
 
 class TaskEnv:
@@ -52,6 +55,7 @@ class TaskEnv:
         dump: Path = Path("nan_state.npz"),
         final_policy_obs: bool = True,
         spread: bool = False,
+        reward_groups: Sequence[Sequence[str]] = (),
     ) -> None:
         """Set the environments up; call `reset` before the first step.
 
@@ -62,10 +66,12 @@ class TaskEnv:
             final_policy_obs: Whether `final_obs` holds the policy's observation too; PPO needs only the critic's.
             spread: Whether `reset` gives each episode an age of its own, so that they do not all end at once and each
                 batch of a training sees every part of an episode.
+            reward_groups: Names of the rewards of each group that a value function of its own is to learn; those
+                named in none are a further group.
 
         Raises:
-            InputError: The control step is no multiple of the physics step, an episode is shorter than one, or the
-                randomisation cannot be applied.
+            InputError: The control step is no multiple of the physics step, an episode is shorter than one, the
+                randomisation cannot be applied, or a group names what is no reward of the task, or one twice.
         """
         robot = task.robot
         self.backend, self.task, self.robot = backend, task, robot
@@ -93,6 +99,7 @@ class TaskEnv:
         self._guard = DivergenceGuard(backend, dump)
         randomise_models(backend, task.randomisation, robot)
         self._task = task.bind(backend)
+        self._groups = _groups(task.name, tuple(self._task.rewards), reward_groups)
         self._xp = backend.xp
         self._own: dict[str, Array] = {}
         self._memory: dict[str, Array] = {}
@@ -113,6 +120,11 @@ class TaskEnv:
     def spec(self) -> ObservationSpec:
         """The policy observation's terms."""
         return self._builder.spec
+
+    @property
+    def num_groups(self) -> int:
+        """Number of groups of rewards."""
+        return len(self._groups)
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -177,7 +189,7 @@ class TaskEnv:
         failure = self._cause(sample)
         terminated = failure > 0
         truncated = ~terminated & (own["age"] >= self._last_step)
-        reward = self._reward(sample)
+        rewards = [self._reward(sample, names) for names in self._groups]
         measures = self._task.measures(sample)
         self._memory = self._task.after(sample, self._memory)
         self._sensed = self._sensors.remember(self._sensed, state)
@@ -195,7 +207,8 @@ class TaskEnv:
             frame, history = self._frame(state), own["history"]
         own["history"], policy = self._builder.push(history, frame)
         obs = {"policy": policy, "critic": self._critic(state)}
-        return TaskStep(obs, reward, terminated, failure, truncated, final_obs, measures)
+        grouped = xp.stack(rewards, axis=-1) if len(rewards) > 1 else None
+        return TaskStep(obs, sum(rewards), terminated, failure, truncated, final_obs, measures, grouped)
 
     def _control(self, target: Array) -> Array:
         control = target * self._ctrl_factor
@@ -234,8 +247,9 @@ class TaskEnv:
             result = xp.where(holds(sample), index, result)
         return result
 
-    def _reward(self, sample: Any) -> Array:
-        return sum(reward.weight * reward.function(sample) for reward in self._task.rewards.values()) * self.step_s
+    def _reward(self, sample: Any, names: tuple[str, ...]) -> Array:
+        rewards = (self._task.rewards[name] for name in names)
+        return sum(reward.weight * reward.function(sample) for reward in rewards) * self.step_s
 
     def _push(self) -> None:
         term = self._push_term
@@ -262,7 +276,7 @@ class TaskEnv:
         start = self._task.begin(count)
         chosen.set_state(start.qpos, start.qvel)
         state = self._state(start.qpos, start.qvel)
-        zeros = backend.asarray([0] * count)
+        zeros = xp.zeros(count, dtype=xp.int64, device=state.joint_pos.device)
         own = {"age": zeros, "latency": zeros, "action": xp.zeros_like(state.joint_pos), "target": state.joint_pos}
         if self._latency is not None:
             own["latency"] = xp.astype(self._latency.draw(backend, count, 1)[:, 0], xp.int64)
@@ -271,6 +285,19 @@ class TaskEnv:
         self._own |= _put(chosen, self._own, own)
         self._memory = _put(chosen, self._memory, start.memory)
         self._sensed = _put(chosen, self._sensed, self._sensors.begin(state))
+
+
+def _groups(task: str, names: tuple[str, ...], groups: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+    """Return the rewards of each group, all in one where none are asked for."""
+    named = [name for group in groups for name in group]
+    wrong = [name for name in named if name not in names or named.count(name) > 1]
+    if wrong or not all(groups):
+        what = f"names {wrong[0]!r}" if wrong else "holds an empty one"
+        raise InputError(
+            f"task {task}: reward_groups {what}, expected each of its rewards once at most: {', '.join(names)}"
+        )
+    rest = tuple(name for name in names if name not in named)
+    return (*map(tuple, groups), *([rest] if rest else []))
 
 
 def _put(chosen: Chosen, old: dict[str, Array], fresh: dict[str, Array]) -> dict[str, Array]:

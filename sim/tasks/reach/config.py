@@ -112,6 +112,9 @@ class ReachConfig:
     """Angle to the target below which it counts as reached, rad."""
     rewards: ReachRewards = field(default_factory=ReachRewards)
     """Rewards."""
+    history: int = 1
+    """Control steps of all that is sensed and done that the policy sees, the present one counted; net.encoder reads
+    them."""
     randomise: bool = True
     """Whether simulations and sensors vary as `arm_randomisation` declares."""
 
@@ -134,5 +137,8 @@ class PickConfig:
     """The box."""
     rewards: PickRewards = field(default_factory=PickRewards)
     """Rewards."""
+    history: int = 1
+    """Control steps of all that is sensed and done that the policy sees, the present one counted; net.encoder reads
+    them."""
     randomise: bool = True
     """Whether simulations and sensors vary as `arm_randomisation` declares."""

@@ -86,7 +86,7 @@ class PickTask:
     @property
     def observation(self) -> ObservationSpec:
         """The policy's observation."""
-        return arm_observation(self.robot, len(COMMAND_NAMES))
+        return arm_observation(self.robot, len(COMMAND_NAMES)).with_history(self.config.history)
 
     @property
     def randomisation(self) -> Randomisation:
@@ -118,6 +118,7 @@ class BoundPickTask:
         (x, y, _), _ = home_pose(model, task.site)
         self._radius, self._azimuth = math.hypot(x, y), math.atan2(y, x)
         self._at_home = backend.asarray(home_pose(model, task.site)[0])
+        self._at_rest = backend.asarray(np.zeros(model.nv))
 
     def begin(self, count: int) -> Start:
         """Return disturbed home poses, a box in front, and a height each."""
@@ -137,7 +138,7 @@ class BoundPickTask:
             "asked": Uniform(*box.height).sample(backend, n),
             "tool": zero[:, None] + self._at_home,
         }
-        return Start(qpos, zero[:, None] + backend.asarray([0.0] * backend.model.nv), memory)
+        return Start(qpos, zero[:, None] + self._at_rest, memory)
 
     def sample(self, world: World, memory: Memory) -> PickSample:
         """Return what rewards and terminations see."""

@@ -79,7 +79,7 @@ class ReachTask:
     @property
     def observation(self) -> ObservationSpec:
         """The policy's observation."""
-        return arm_observation(self.robot, len(COMMAND_NAMES))
+        return arm_observation(self.robot, len(COMMAND_NAMES)).with_history(self.config.history)
 
     @property
     def randomisation(self) -> Randomisation:
@@ -109,6 +109,7 @@ class BoundReachTask:
         self._tool = ToolPose(backend, task.site)
         self._targets = backend.asarray(np.concatenate(task.targets, axis=-1))
         self._at_home = backend.asarray(np.concatenate(home_pose(task.model, task.site)))
+        self._at_rest = backend.asarray(np.zeros(task.model.nv))
 
     def begin(self, count: int) -> Start:
         """Return disturbed home poses with a target each."""
@@ -117,10 +118,9 @@ class BoundReachTask:
         drawn = self._backend.random(count)
         index = xp.astype(drawn * self._targets.shape[0], xp.int64)
         index = xp.minimum(index, xp.zeros_like(index) + self._targets.shape[0] - 1)
-        nv = self._backend.model.nv
         # Where the tool is becomes known with the first step; until then it counts as at home.
         tool = drawn[:, None] * 0.0 + self._at_home
-        qvel = drawn[:, None] * 0.0 + self._backend.asarray([0.0] * nv)
+        qvel = drawn[:, None] * 0.0 + self._at_rest
         return Start(qpos, qvel, {"target": self._targets[index], "tool": tool})
 
     def sample(self, world: World, memory: Memory) -> ReachSample:

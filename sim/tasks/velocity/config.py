@@ -119,5 +119,8 @@ class VelocityConfig:
     """Failures."""
     starts: VelocityStarts = field(default_factory=VelocityStarts)
     """Starts."""
+    history: int = 1
+    """Control steps of all that is sensed and done that the policy sees, the present one counted; net.encoder reads
+    them."""
     randomise: bool = True
     """Whether simulation, sensors and pushes vary as `walking_randomisation` declares."""

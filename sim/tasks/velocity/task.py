@@ -86,7 +86,7 @@ class VelocityTask:
     def observation(self) -> ObservationSpec:
         """The policy's observation: what gyro, IMU and encoders say, the last action, and the command."""
         j = self.robot.num_joints
-        return ObservationSpec((
+        spec = ObservationSpec((
             ObservationTerm("base_ang_vel", 3, 0.25, 10.0, 1, "base"),
             ObservationTerm("projected_gravity", 3, 1.0, 1.0, 1, "base"),
             ObservationTerm("joint_pos", j, 1.0, 10.0, 1, "joint"),
@@ -94,6 +94,7 @@ class VelocityTask:
             ObservationTerm("last_action", j, 1.0, 20.0, 1, "none"),
             ObservationTerm("command", len(COMMAND_NAMES), 1.0, 10.0, 1, "heading"),
         ))  # fmt: skip
+        return spec.with_history(self.config.history)
 
     @property
     def randomisation(self) -> Randomisation:
@@ -120,6 +121,8 @@ class BoundVelocityTask:
         self.rewards = rewards(config.rewards)
         self.terminations = terminations(config.terminations)
         self._feet = Feet(backend, robot)
+        self._no_time = backend.asarray(np.zeros(self._feet.count))
+        self._no_place = backend.asarray(np.zeros((self._feet.count, 3)))
         self._default = backend.asarray(robot.default_joint_pos)
         lower, upper = np.array(robot.joint_lower), np.array(robot.joint_upper)
         margin = 0.025 * (upper - lower)
@@ -142,8 +145,8 @@ class BoundVelocityTask:
         memory = {
             "command": self._draw_command(n),
             "command_in": self._draw_interval(n),
-            "air_time": zero + backend.asarray([0.0] * self._feet.count),
-            "foot_pos": zero[..., None] + backend.asarray(np.zeros((self._feet.count, 3))),
+            "air_time": zero + self._no_time,
+            "foot_pos": zero[..., None] + self._no_place,
             # Body poses are those of before the reset, so that feet have a velocity only from the second step on.
             "stepped": zero,
         }
