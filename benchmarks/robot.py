@@ -388,7 +388,13 @@ def main() -> None:
     parser.add_argument("--part", choices=list(PARTS), required=True)
     parser.add_argument("--seconds", type=float, help="length of a measurement; 600 for ticks, 60 otherwise")
     parser.add_argument("--messages", type=int, default=50_000, help="joint states of the recording part")
-    parser.add_argument("--sensor-hz", type=float, default=1000.0, help="rate of the joint states of the latency part")
+    parser.add_argument(
+        "--sensor-hz",
+        type=float,
+        default=997.0,
+        help="rate of the joint states of the latency part; one that the control rate divides would keep one "
+        "distance to the ticks for the whole run",
+    )
     parser.add_argument("--run", type=Path, help="run to replay; needs --policy and --stage")
     parser.add_argument("--policy", type=Path)
     parser.add_argument("--stage", type=Path)

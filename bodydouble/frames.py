@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace
+
+from bodydouble.arrays import array_namespace
 
 Array = Any
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace
 
+from bodydouble.arrays import array_namespace
 from bodydouble.errors import ContractError
 from bodydouble.frames import heading_rotate_inv, quat_conj, quat_mul, quat_to_matrix
 

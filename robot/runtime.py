@@ -238,6 +238,18 @@ class PolicyRuntime:
         """Stamp of the last message of each input, ns."""
         return dict(self._stamps)
 
+    def rehearse(self) -> None:
+        """Think once on the present inputs and forget it, so that network and code are in the caches at the next tick.
+
+        After 20 ms of something else a tick takes twice as long as right after another. Nothing that a tick depends on
+        changes.
+        """
+        if self._oldest_ns() is None or self.safety.stopped or not self.engagement.asks_policy:
+            return
+        kept = self._history, self._memory, self._last_action
+        self._think(np.zeros((1, len(self.contract.command_names)), dtype=np.float32))
+        self._history, self._memory, self._last_action = kept
+
     def tick(self, t_ns: int, heartbeat_age_s: float = 0.0) -> TickResult:
         """Decide on the command of one control step.
 

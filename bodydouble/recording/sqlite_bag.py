@@ -16,6 +16,8 @@ from bodydouble.recording.limits import Limits
 
 MAX_MESSAGES = 1 << 24
 """Most messages of one file; their numbers and times are held in memory."""
+_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What sqlite3 raises: the second where the message of the first quotes bytes of the file that are no text."""
 
 
 class SqliteBag(Closing):
@@ -43,7 +45,7 @@ class SqliteBag(Closing):
         try:
             # immutable: nothing is created beside the file, no lock is taken, no hot journal is rolled back.
             self._connection = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro&immutable=1", uri=True)
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             raise self._damaged(error) from None
         try:
             self._connection.execute("PRAGMA trusted_schema=OFF")
@@ -51,7 +53,7 @@ class SqliteBag(Closing):
             self._names = self._load_topics()
             self._rows = self._load_rows()
             self.topics = self._with_counts()
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             self._connection.close()
             raise self._damaged(error) from None
         except BaseException:
@@ -68,7 +70,7 @@ class SqliteBag(Closing):
                 if found is None or not isinstance(found[0], bytes):
                     raise InputError(f"{self.path}: message {rowid} holds no bytes; copy the bag again")
                 yield BagMessage(self._names[topic].name, time, found[0])
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             raise self._damaged(error) from None
 
     def close(self) -> None:
@@ -123,7 +125,7 @@ class SqliteBag(Closing):
             out[topic.name] = BagTopic(*fields)
         return out
 
-    def _damaged(self, error: sqlite3.Error) -> InputError:
+    def _damaged(self, error: Exception) -> InputError:
         if "too big" in str(error):
             return InputError(f"{self.path}: a message has more than {self._limits.max_message_bytes} bytes, the limit")
         said = " ".join(str(error).split())[:120]

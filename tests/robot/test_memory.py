@@ -111,7 +111,9 @@ def test_the_runtime_keeps_it_and_begins_anew(path: Path) -> None:
     policy = PolicyFile(path)
     actions, memory = [], policy.empty_memory()
     for number in range(4):
+        runtime.rehearse()
         feed(runtime, number)
+        runtime.rehearse()
         result = runtime.tick(number * TICK_NS)
         action, memory = policy.step(known(result.obs), memory)
         np.testing.assert_array_equal(known(result.action), action)

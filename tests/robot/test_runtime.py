@@ -70,6 +70,21 @@ def test_same_inputs_give_the_same_bits(policy_file: PolicyFile, stage: Stage) -
         assert one.to_dict() == two.to_dict()
 
 
+def test_a_rehearsal_changes_no_bit(policy_file: PolicyFile, stage: Stage) -> None:
+    def play(rehearsals: int) -> list[dict[str, Any]]:
+        runtime, ticks = PolicyRuntime(policy_file, stage.reference), []
+        for number in range(30):
+            for _ in range(rehearsals):
+                runtime.rehearse()
+            feed(runtime, stage, number * 20_000_000)
+            for command in {5: ["track"], 12: ["estop"], 15: ["resume"], 20: ["hold"], 25: ["engage"]}.get(number, []):
+                runtime.ask(command)
+            ticks.append(runtime.tick(number * 20_000_000).to_dict())
+        return ticks
+
+    assert play(2) == play(0)
+
+
 def test_joints_are_mapped_by_name(policy_file: PolicyFile, stage: Stage) -> None:
     order = np.random.default_rng(0).permutation(len(stage.robot.joint_names))
     names = stage.robot.joint_names
