@@ -2,8 +2,9 @@
 
     python -m benchmarks.robot --part inference
     python -m benchmarks.robot --part latency --seconds 60
-    python -m benchmarks.robot --part latency_realtime --seconds 60
+    python -m benchmarks.robot --part latency_normal --seconds 60
     python -m benchmarks.robot --part ticks --seconds 600
+    python -m benchmarks.robot --part ticks_normal --seconds 600
     python -m benchmarks.robot --part recording
     python -m benchmarks.robot --part replay [--run RUN --policy POLICY.onnx --stage STAGE]
     BODYDOUBLE_FAULTS=FOLDER pytest tests/robot -m "" && python -m benchmarks.robot --part faults --faults FOLDER
@@ -12,7 +13,7 @@ Each part is written by itself beside the others into results/robot.json, and th
 Policies are networks of random weights with the G1's sizes: 29 joints, the tracking observation. Run it on a machine
 that does nothing else. A latency is the time from sending a joint state to the receipt of the command that was computed
 from it: the policy's node is a process of its own, both ways go through DDS, and the wait for the next tick is in it.
-latency_realtime is the same with the node's parameter realtime_priority.
+The node asks for real-time priority, as is its default; the parts `..._normal` are without it.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ NETWORKS = {"2x128": (128, 128), "3x256": (256, 256, 256), "3x512": (512, 512, 5
 ASKED = "3x512"
 RATES = (50, 500)
 SEED = 0
-REALTIME_PRIORITY = 50
+NORMAL = "realtime_priority:=0"
 JOINT_STATE = "sensor_msgs/msg/JointState"
 RESULTS = Path(__file__).parent / "results" / "robot.json"
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "bench_robot.png"
@@ -166,10 +167,9 @@ def latency(folder: Path, args: argparse.Namespace) -> tuple[dict[str, float], d
     return _latency(folder, args, "")
 
 
-def latency_realtime(folder: Path, args: argparse.Namespace) -> tuple[dict[str, float], dict[str, Any]]:
-    """The same with a real-time priority of the control thread."""
-    figures, details = _latency(folder, args, "_realtime", f"realtime_priority:={REALTIME_PRIORITY}")
-    return figures, details | {"realtime_priority": REALTIME_PRIORITY}
+def latency_normal(folder: Path, args: argparse.Namespace) -> tuple[dict[str, float], dict[str, Any]]:
+    """The same without a real-time priority of the control thread."""
+    return _latency(folder, args, "_normal", NORMAL)
 
 
 def _latency(
@@ -182,23 +182,41 @@ def _latency(
     total = spans.pop("ros_in_to_out")
     details = {"commands": len(total), "sensor_hz": args.sensor_hz, "control_hz": 50, "seconds": args.seconds}
     hops = {name: spread(name, span) for name, span in spans.items()}
-    return spread(f"ros_in_to_out{suffix}", total), details | {"hops": hops}
+    return spread(f"ros_in_to_out{suffix}", total), details | {"hops": hops, "realtime": _realtime(parameters)}
 
 
 def ticks(folder: Path, args: argparse.Namespace) -> tuple[dict[str, float], dict[str, Any]]:
     """Missed ticks at each rate, for args.seconds each."""
+    return _ticks(folder, args, "")
+
+
+def ticks_normal(folder: Path, args: argparse.Namespace) -> tuple[dict[str, float], dict[str, Any]]:
+    """The same without a real-time priority of the control thread."""
+    return _ticks(folder, args, "_normal", NORMAL)
+
+
+def _ticks(
+    folder: Path, args: argparse.Namespace, suffix: str, *parameters: str
+) -> tuple[dict[str, float], dict[str, Any]]:
     figures: dict[str, float] = {}
     for hz in RATES:
-        with policy_process(folder, float(hz)), standing_robot(JOINTS, 200) as heard:
+        with policy_process(folder, float(hz), *parameters), standing_robot(JOINTS, 200) as heard:
             heard.wait_for_run()
             first = heard.missed
             begun = len(heard.late_ms)
             time.sleep(args.seconds)
             late, missed = np.array(heard.late_ms[begun:]), heard.missed - first
-        figures |= {f"ticks_{hz}hz": float(len(late)), f"missed_ticks_{hz}hz": float(missed)}
-        figures[f"missed_ticks_{hz}hz_pct"] = round(100 * missed / (len(late) + missed), 4)
-        figures |= spread(f"late_{hz}hz", late)
-    return figures, {"seconds": args.seconds}
+        figures |= {f"ticks_{hz}hz{suffix}": float(len(late)), f"missed_ticks_{hz}hz{suffix}": float(missed)}
+        figures[f"missed_ticks_{hz}hz{suffix}_pct"] = round(100 * missed / (len(late) + missed), 4)
+        figures |= spread(f"late_{hz}hz{suffix}", late)
+    return figures, {"seconds": args.seconds, "realtime": _realtime(parameters)}
+
+
+def _realtime(parameters: tuple[str, ...]) -> bool:
+    """Return whether the control thread had a real-time priority: it was asked for, and this machine grants it."""
+    ask = "import os; os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(50))"
+    granted = subprocess.run([sys.executable, "-c", ask], capture_output=True, check=False).returncode == 0
+    return granted and NORMAL not in parameters
 
 
 def best_rate(size_mb: float, count: int, action: Callable[[], object], name: str) -> dict[str, float]:
@@ -330,8 +348,8 @@ def faults(folder: Path, args: argparse.Namespace) -> tuple[dict[str, float], di
 
 
 PARTS = {
-    "inference": inference, "latency": latency, "latency_realtime": latency_realtime, "ticks": ticks,
-    "recording": recording, "replay": replay, "faults": faults,
+    "inference": inference, "latency": latency, "latency_normal": latency_normal, "ticks": ticks,
+    "ticks_normal": ticks_normal, "recording": recording, "replay": replay, "faults": faults,
 }  # fmt: skip
 
 
@@ -346,7 +364,7 @@ def picture(results: dict[str, Any], out: Path) -> None:
     times = {
         **{f"inference {name}": f"inference_{name}" for name in NETWORKS},
         "joint state in to command out": "ros_in_to_out",
-        "the same, real-time priority": "ros_in_to_out_realtime",
+        "the same, normal priority": "ros_in_to_out_normal",
         **{f"tick after its deadline, {hz} Hz": f"late_{hz}hz" for hz in RATES},
     }
     times = {label: name for label, name in times.items() if f"{name}_p99_ms" in figures}
@@ -403,13 +421,13 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, default=PICTURE)
     args = parser.parse_args()
     if args.seconds is None:
-        args.seconds = 600.0 if args.part == "ticks" else 60.0
+        args.seconds = 600.0 if args.part.startswith("ticks") else 60.0
     if (args.run is None) != (args.policy is None) or (args.run is None) != (args.stage is None):
         parser.error("--run, --policy and --stage belong together")
     with tempfile.TemporaryDirectory() as folder:
         figures, details = PARTS[args.part](Path(folder), args)
     command = f"python -m benchmarks.robot --part {args.part}"
-    if args.part in ("inference", "latency", "latency_realtime", "ticks", "replay") and args.run is None:
+    if args.part not in ("recording", "faults") and args.run is None:
         command += f" --seconds {args.seconds:g}"
     seeds = [] if args.part == "faults" else [SEED]
     results = merge_figures(args.out, args.part, command, figures, seeds=seeds, **details)
