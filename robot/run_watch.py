@@ -42,23 +42,27 @@ def watch(
         environment: Environment of the nodes.
 
     Raises:
-        RunError: A node ended, or none commanded in time.
+        RunError: A node ended, or no command reached the robot in time.
         KeyboardInterrupt: Ctrl-C.
     """
     for name in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE", "FASTDDS_BUILTIN_TRANSPORTS"):
         if name in environment:
             os.environ[name] = environment[name]
+    from rosgraph_msgs.msg import Clock
     from std_msgs.msg import String
 
-    from robot.nodes.process import SKILL, TICK, reliable, running_node
+    from robot.nodes.process import CLOCK, SKILL, TICK, latest, reliable, running_node
 
     ticks: list[dict[str, Any]] = []
+    released: list[bool] = []
     with running_node("launch", []) as running:
         skill = running.node.create_publisher(String, SKILL, reliable(10))
         tell = _teller(running.node, command_names) if source else None
         running.node.create_subscription(
             String, TICK, lambda message: ticks.append(_short(message.data)), reliable(200)
         )
+        # Simulated time stands still until the first command has reached the robot, which takes long over a bad link.
+        running.node.create_subscription(Clock, CLOCK, lambda message: _note(message.clock, released), latest(1))
         by_the_clock = reference is not None and not config.orchestrator
         total = reference.num_frames - 1 if reference else limit_s
         begun, run_begun, ended_at, asked = time.monotonic(), 0.0, 0.0, False
@@ -74,18 +78,20 @@ def watch(
                     if process.poll() is not None:
                         raise RunError(f"node {name} ended with status {process.returncode} during the run")
                 now = ticks[-1] if ticks else None
-                waiting = now is None or now["mode"] == "waiting"
+                waiting = now is None or now["mode"] == "waiting" or not released
                 elapsed = time.monotonic() - begun
                 if source is not None and tell is not None:
                     tell(source.at(elapsed - run_begun if run_begun else 0.0))
                 if waiting and elapsed > config.start_timeout_s:
-                    raise RunError(f"no command within {config.start_timeout_s:g} s; see the nodes' logs")
+                    raise RunError(
+                        f"no command reached the robot within {config.start_timeout_s:g} s; see the nodes' logs"
+                    )
                 if now is None or waiting:
                     continue
                 run_begun = run_begun or elapsed
                 done = now["frame"] if reference else elapsed - run_begun
                 bar.update(task, completed=done, mode=f"{now['skill']} ({now['mode']})")
-                if by_the_clock and not asked and elapsed > config.stand_s and now["tick"] > 50 * config.stand_s:
+                if by_the_clock and not asked and elapsed - run_begun > config.stand_s:
                     skill.publish(String(data=json.dumps({"skill": "track", "reason": "the launch's schedule"})))
                     asked = True
                 over = now["finished"] or now["mode"] == "stopped"
@@ -93,6 +99,11 @@ def watch(
                 lasted = elapsed - (0.0 if reference else run_begun)
                 if (ended_at and elapsed > ended_at + config.end_s) or lasted > limit_s:
                     return
+
+
+def _note(clock: Any, released: list[bool]) -> None:
+    if not released and (clock.sec or clock.nanosec):
+        released.append(True)
 
 
 def _teller(node: Any, names: tuple[str, ...]) -> Any:
