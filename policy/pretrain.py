@@ -1,8 +1,9 @@
-"""Pretraining of a tracking policy on many motions, on a GPU with MuJoCo Warp or on the CPU.
+"""Training of a tracking policy on many motions or on a stage, on a GPU with MuJoCo Warp or on the CPU.
 
     python -m policy.pretrain --model g1.mjb --robot g1.json --motions library.npz --out out/ --minutes 8
+    python -m policy.pretrain --stage runs/walk --start FILE --out out/ --minutes 3
 
-It needs no package beyond torch, mujoco, array-api-compat and safetensors (and mujoco_warp on a GPU).
+With --model it needs no package beyond torch, mujoco, array-api-compat and safetensors (and mujoco_warp on a GPU).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import mujoco
 import torch
 
 from bodydouble.errors import InputError
+from bodydouble.motion import RobotMotion
 from policy.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from policy.nets.actor_critic import ActorCritic, MeanPolicy, NetConfig
 from policy.optim.registry import REGISTRY
@@ -45,12 +47,11 @@ def main(argv: list[str] | None = None) -> int:
     torch.backends.cuda.matmul.allow_tf32 = True
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    model = mujoco.MjModel.from_binary_path(args.model)
-    robot = TrackedRobot.load(Path(args.robot))
-    motions = [motion for path in args.motions for motion in load_library(Path(path), model)]
+    model, robot, motions = _what_to_follow(args)
     print(f"{len(motions)} motions, {sum(m.duration_s for m in motions):.0f} s", flush=True)
     backend = _backend(args, model, args.envs)
-    task = TrackingEnv(backend, robot, motions, TrackingConfig(), dump=out / "nan_state.npz", final_policy_obs=False)
+    config = TrackingConfig(randomisation=RandomisationConfig(push_speed=args.push_speed))
+    task = TrackingEnv(backend, robot, motions, config, dump=out / "nan_state.npz", final_policy_obs=False)
     net = make_net(task.reset(), len(robot.joint_names), NetConfig(memory=args.memory), device)
     begun_at = 0
     if args.start:
@@ -93,8 +94,23 @@ def main(argv: list[str] | None = None) -> int:
     judged = load_library(Path(args.judge), model) if args.judge else motions
     figures = figures_of(args, model, robot, judged, net)
     print(json.dumps(figures), flush=True)
-    (out / "eval.json").write_text(json.dumps({"figures": figures, "config": asdict(TrackingConfig())}))
+    (out / "eval.json").write_text(json.dumps({"figures": figures, "config": asdict(config)}))
     return 0
+
+
+def _what_to_follow(args: argparse.Namespace) -> tuple[mujoco.MjModel, TrackedRobot, list[RobotMotion]]:
+    """Return the model, the robot in it and the motions, those of the libraries after the stage's."""
+    motions: list[RobotMotion] = []
+    if args.stage:
+        # Only here are the robots' own files needed.
+        from sim.stage.stage import Stage
+
+        stage = Stage.load(Path(args.stage))
+        model, robot = stage.compile(visuals=False), TrackedRobot.from_spec(stage.robot)
+        motions += stage.motions
+    else:
+        model, robot = mujoco.MjModel.from_binary_path(args.model), TrackedRobot.load(Path(args.robot))
+    return model, robot, motions + [motion for path in args.motions for motion in load_library(Path(path), model)]
 
 
 def _start_from(path: str, net: ActorCritic) -> int:
@@ -154,9 +170,10 @@ def _backend(args: argparse.Namespace, model: mujoco.MjModel, envs: int) -> SimB
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="compiled MuJoCo model (.mjb): the robot on a floor")
-    parser.add_argument("--robot", required=True, help="the robot's names, limits and scales (.json)")
-    parser.add_argument("--motions", required=True, nargs="+", help="libraries of reference motions (.npz)")
+    parser.add_argument("--stage", default="", help="folder of a stage: its model, robot and motions")
+    parser.add_argument("--model", default="", help="without a stage: compiled MuJoCo model (.mjb), robot on a floor")
+    parser.add_argument("--robot", default="", help="without a stage: the robot's names, limits and scales (.json)")
+    parser.add_argument("--motions", default=[], nargs="+", help="libraries of reference motions (.npz)")
     parser.add_argument("--out", required=True, help="folder for checkpoints and log")
     parser.add_argument("--minutes", type=float, default=8.0, help="training time")
     parser.add_argument("--envs", type=int, default=8192, help="environments")
@@ -166,10 +183,16 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--optimizer", choices=tuple(REGISTRY), default="adam", help="optimizer")
     parser.add_argument("--memory", type=int, default=0, help="size of the policy's recurrent memory; 0: none")
     parser.add_argument("--lr", type=float, default=1e-3, help="learning rate")
+    parser.add_argument(
+        "--push-speed", type=float, default=RandomisationConfig.push_speed, help="largest push, m/s; 0: none"
+    )
     parser.add_argument("--start", default="", help="checkpoint whose network to start from, as at a first update")
     parser.add_argument("--judge", default="", help="library of motions to judge the policy on; none: the training's")
     parser.add_argument("--resume", default="", help="full.safetensors to go on from")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if not args.stage and not (args.model and args.robot and args.motions):
+        parser.error("give --stage, or --model, --robot and --motions")
+    return args
 
 
 if __name__ == "__main__":

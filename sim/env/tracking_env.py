@@ -110,11 +110,12 @@ class TrackingEnv:
         self._lower, self._upper = as_array(robot.joint_lower), as_array(robot.joint_upper)
         self._rest = as_array(model.qpos0[7 + self.num_joints :])
         self._offsets = as_array((0, *TRACKING_OFFSETS))
-        self._bodies = [_body_id(model, name) for name in self.bank.body_names]
+        # Arrays, not lists: on a GPU a list is uploaded again at every use.
+        self._bodies = as_array([_body_id(model, name) for name in self.bank.body_names])
         missing = sorted(set(robot.foot_bodies) - set(self.bank.body_names))
         if missing:
             raise InputError(f"the reference does not track foot {missing[0]!r}; retarget the motion again")
-        self._feet = [self.bank.body_names.index(name) for name in robot.foot_bodies]
+        self._feet = as_array([self.bank.body_names.index(name) for name in robot.foot_bodies])
         self._builder = ObservationBuilder(tracking_spec(self.num_joints), self._default)
         self._sampler = StartSampler(self.bank, backend, config.reset)
         foot_geoms = [model.geom(name).id for name in robot.foot_geoms]
@@ -146,7 +147,7 @@ class TrackingEnv:
         self._action, self._last_action = action, action
         self._target = action
         self._bias = SensorBias(joint=action, odometry=self.backend.asarray(np.zeros((n, 3))))
-        self._foot_pos = self.backend.asarray(np.zeros((n, len(self._feet), 3)))
+        self._foot_pos = self.backend.asarray(np.zeros((n, self._feet.shape[0], 3)))
         everyone = Chosen(self.backend)
         self._restart(everyone)
         self._window = self._windows()
