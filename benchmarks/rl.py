@@ -1,12 +1,13 @@
 """Time to a return with PPO: this project against Stable-Baselines3 and rsl_rl, side by side.
 
-    python -m benchmarks.rl [--seconds 60] [--lanes 1]
+    python -m benchmarks.rl [--seconds 50 120 50] [--lanes 1]
 
 Every library trains the same network with the same batches, learning rate, discount, clip and reward scaling, on
 Gymnasium's HalfCheetah-v5, Ant-v5 and Humanoid-v5: 32 environments, 64 steps, 5 passes of 8 minibatches, two threads.
 The peers step Gymnasium's own environments, as their users do; a row more gives rsl_rl this project's simulation. Ours
 is measured in turn (collect, then learn, on both threads) and asynchronous (an actor with one, the learner with one);
-the figures are those of the asynchronous one. Runs are interleaved; each has the same wall-clock.
+the figures named speedup_vs are those of collecting and learning in turn, which is the default of training, the others
+are named speedup_async_vs. Runs are interleaved; on a task each has the same wall-clock.
 
 The stated return of a task is nine tenths of the way that Stable-Baselines3 came in that time (median of the seeds,
 from its first value on), so no run of ours sets it. The figure is the quotient of the median times to it; a training
@@ -41,6 +42,8 @@ from bodydouble.artifacts import read_json
 from bodydouble.report.figures import merge_figures
 
 THREADS = 2
+MODES = {"ours": "speedup", "ours_async": "speedup_async"}
+"""How the figures of our two ways of training are named."""
 WAY = 0.9
 PEERS = ("stable-baselines3", "rsl-rl-lib", "gymnasium", "torch")
 RESULTS = Path(__file__).parent / "results" / "rl.json"
@@ -51,7 +54,9 @@ Runs = dict[tuple[str, str], list[dict[str, Any]]]
 
 def run_all(options: argparse.Namespace) -> Runs:
     """Train everything that is not finished yet and return all results."""
+    seconds = dict(zip(options.tasks, options.seconds, strict=True))
     todo = list(itertools.product(options.seeds, options.tasks, options.learners))
+    todo.sort(key=lambda job: -seconds[job[1]])  # the longest first, so that the lanes end together
     lanes: Queue[int] = Queue()
     for lane in range(options.lanes):
         lanes.put(lane)
@@ -64,7 +69,7 @@ def run_all(options: argparse.Namespace) -> Runs:
             lane = lanes.get()
             cores = sorted(os.sched_getaffinity(0))[THREADS * lane : THREADS * (lane + 1)]
             command = [sys.executable, "-m", "benchmarks.rl_learners", learner, task, "--seed", str(seed)]
-            command += ["--seconds", str(options.seconds), "--threads", str(THREADS), "--out", str(out)]
+            command += ["--seconds", str(seconds[task]), "--threads", str(THREADS), "--out", str(out)]
             done = subprocess.run(
                 ["taskset", "-c", ",".join(map(str, cores)), *command], capture_output=True, text=True, check=False
             )
@@ -126,13 +131,17 @@ def draw(runs: Runs, targets: dict[str, float]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seconds", type=float, nargs="+", default=[60.0], help="of every task, or one for each")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--learners", nargs="+", choices=LEARNERS, default=list(LEARNERS))
     parser.add_argument("--lanes", type=int, default=1, help="trainings at once, two cores each")
     parser.add_argument("--work", type=Path, default=Path("runs/bench/rl"), help="finished runs are kept here")
     options = parser.parse_args()
+    if len(options.seconds) == 1:
+        options.seconds *= len(options.tasks)
+    if len(options.seconds) != len(options.tasks):
+        parser.error(f"{len(options.seconds)} --seconds for {len(options.tasks)} tasks")
     runs = run_all(options)
     targets = {task: stated_return(runs[task, "sb3"]) for task in options.tasks}
     figures: dict[str, float] = {}
@@ -140,10 +149,10 @@ def main() -> None:
     for task in options.tasks:
         rows = {learner: [time_to(t, targets[task]) for t in runs[task, learner]] for learner in options.learners}
         seconds = {learner: float(np.median([row[0] for row in found])) for learner, found in rows.items()}
-        for peer in options.learners:
-            if not peer.startswith("ours"):
-                figures[f"speedup_vs_{peer}_{task}"] = seconds[peer] / seconds["ours_async"]
-                figures[f"speedup_in_turn_vs_{peer}_{task}"] = seconds[peer] / seconds["ours"]
+        for mode, name in MODES.items():
+            for peer in options.learners:
+                if mode in seconds and not peer.startswith("ours"):
+                    figures[f"{name}_vs_{peer}_{task}"] = seconds[peer] / seconds[mode]
         table[task] = {
             learner: {
                 "seconds": seconds[learner],
@@ -159,8 +168,10 @@ def main() -> None:
     merge_figures(
         RESULTS,
         "speed",
-        f"python -m benchmarks.rl --seconds {options.seconds:g} --lanes {options.lanes}",
+        f"python -m benchmarks.rl --seconds {' '.join(f'{s:g}' for s in options.seconds)} --tasks "
+        f"{' '.join(options.tasks)} --learners {' '.join(options.learners)} --lanes {options.lanes}",
         figures,
+        mode="speedup_vs: collecting and learning in turn; speedup_async_vs: an actor in a process of its own",
         seeds=options.seeds,
         versions_too={name: importlib.metadata.version(name) for name in PEERS},
         table=table,

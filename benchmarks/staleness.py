@@ -1,6 +1,6 @@
 """How old experience may be: return after a fixed number of gradient steps, each rollout cut into N of them.
 
-    python -m benchmarks.staleness [--seeds 0 1 2] [--lr 0.003]
+    python -m benchmarks.staleness [--seeds 0 1 2] [--lr 0.001]
 
 With N gradient steps on one rollout the last of them learns from actions that are N - 1 steps old. The task is
 Reacher-v5 (episodes of 50 steps, so that whole episodes are sequences); batches of 32 episodes, one pass, Adam without
@@ -117,13 +117,14 @@ def draw(table: dict[str, dict[str, list[float]]], start: float, lr: float) -> N
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--lr", type=float, default=0.003)
+    parser.add_argument("--lr", type=float, default=0.001, help="the default learned best without staleness")
+    parser.add_argument("--objectives", nargs="+", choices=OBJECTIVES, default=list(OBJECTIVES))
     parser.add_argument("--work", type=Path, default=Path("runs/bench/staleness"), help="finished runs are kept here")
     parser.add_argument("--shard", type=int, nargs=2, default=(0, 1), metavar=("I", "K"), help="only every K-th run")
     options = parser.parse_args()
-    table: dict[str, dict[str, list[float]]] = {name: {str(n): [] for n in STALENESS} for name in OBJECTIVES}
+    table: dict[str, dict[str, list[float]]] = {name: {str(n): [] for n in STALENESS} for name in options.objectives}
     weights: dict[str, dict[str, list[float | None]]] = {}
-    todo = [(s, n, name) for s in options.seeds for n in STALENESS for name in OBJECTIVES]
+    todo = [(s, n, name) for n in reversed(STALENESS) for s in options.seeds for name in options.objectives]
     shard, shards = options.shard
     todo = todo[shard::shards]
     begun = time.monotonic()

@@ -21,5 +21,6 @@ def mlp(sizes: tuple[int, ...], last_gain: float) -> nn.Sequential:
         last = index == len(sizes) - 2
         nn.init.orthogonal_(linear.weight, gain=last_gain if last else math.sqrt(2))
         nn.init.zeros_(linear.bias)
-        layers += [linear] if last else [linear, nn.ELU()]
+        # In place, its gradient needs no second exponential.
+        layers += [linear] if last else [linear, nn.ELU(inplace=True)]
     return nn.Sequential(*layers)

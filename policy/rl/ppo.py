@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -13,10 +14,13 @@ from policy.nets.actor_critic import ActorCritic
 from policy.optim.registry import AdamConfig, AnyOptimizer
 from policy.optim.schedule import ScheduleConfig, set_lr
 from policy.rl.gae import gae
+from policy.rl.gradients import Gradients
 from policy.rl.group import episodes, group_advantages
+from policy.rl.multi_critic import weighted_sum
 from policy.rl.objectives.clip import PPOClip
 from policy.rl.objectives.registry import AnyObjective
 from policy.rl.objectives.samples import Samples
+from policy.rl.ranks import Ranks
 from policy.rl.rollout import Rollout
 
 
@@ -38,6 +42,8 @@ class PPOConfig:
     """What the policy maximises."""
     advantage: Literal["gae", "group"] = "gae"
     """"gae", or "group": the episode's return against its group's, without a value function; for whole episodes."""
+    critic_weights: tuple[float, ...] = ()
+    """Weight of each reward group's advantages, where there are several value functions; none: all alike."""
     value_weight: float = 1.0
     """Weight of the value loss."""
     entropy_weight: float = 0.001
@@ -77,9 +83,17 @@ class PPOConfig:
 class PPO:
     """Updates an ActorCritic from rollouts."""
 
-    def __init__(self, net: ActorCritic, config: PPOConfig) -> None:
-        """Build the optimizer of all the network's parameters."""
+    def __init__(self, net: ActorCritic, config: PPOConfig, ranks: Ranks | None = None) -> None:
+        """Build the optimizer of all the network's parameters.
+
+        Args:
+            net: The network; the ranks get the first one's.
+            config: The settings.
+            ranks: The processes that train it together; this one alone by default.
+        """
         self.net, self.config = net, config
+        self.ranks = ranks or Ranks()
+        self.ranks.start_alike(net)
         self.optimizer = config.optimizer.build(net.parameters())
         self.lr = config.optimizer.lr
         self.version, self.updates = 0, 0
@@ -105,7 +119,8 @@ class PPO:
             rollout: A full rollout, with the values of the states reached.
 
         Returns:
-            Mean losses, KL divergence, learning rate and action spread.
+            Mean losses and KL divergence from the policy before (without a target, of the last pass), learning rate,
+            entropy and action spread afterwards.
 
         Raises:
             TrainingError: A loss is NaN or infinite.
@@ -117,43 +132,45 @@ class PPO:
             self.lr = config.optimizer.lr * config.schedule.factor(self.updates)
             set_lr(self.optimizer, self.lr)
         old_std = torch.exp(self.net.log_std).detach().clone()
-        sums = torch.zeros(4, device=rollout.reward.device)
-        objective_sums: dict[str, torch.Tensor] = {}
-        staleness = torch.zeros((), device=rollout.reward.device)
-        count = 0
-        for batch in self._batches(data, rollout.envs):
-            surrogate, value_loss, entropy, mean, more = self._losses(batch, rollout.steps)
-            loss = surrogate + config.value_weight * value_loss - config.entropy_weight * entropy
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.net.parameters(), config.max_grad_norm)
-            self.optimizer.step()
-            staleness += self.version - batch["version"].float().mean()
-            self.version += 1
-            with torch.no_grad():
-                self.net.log_std.clamp_(min=float(torch.tensor(config.min_std).log()))
-                kl = self._kl(batch["mean"], old_std, mean)
-            sums += torch.stack([surrogate.detach(), value_loss.detach(), entropy.detach(), kl])
-            for name, value in more.items():
-                objective_sums[name] = objective_sums.get(name, 0.0) + value
-            count += 1
-            if config.target_kl > 0:
-                self._steer(float(kl))
+        # Sums over the minibatches of what is logged; nothing waits for their values before the last one is done.
+        kept: dict[str, list[torch.Tensor]] = {}
+        params = list(self.net.parameters())
+        lowest_log_std = math.log(config.min_std)
+        first = self.version
+        with Gradients(params) as gradients:
+            for batch in self._batches(data, rollout.envs):
+                surrogate, value_loss, mean, more = self._losses(batch, rollout.steps)
+                loss = surrogate + config.value_weight * value_loss
+                if config.entropy_weight != 0:
+                    loss = loss - config.entropy_weight * self.net.entropy()
+                gradients.empty()
+                loss.backward()
+                self.ranks.average_gradients(params)
+                norm = gradients.clip(config.max_grad_norm)
+                self.optimizer.step()
+                self.version += 1
+                with torch.no_grad():
+                    self.net.log_std.clamp_(min=lowest_log_std)
+                # A gradient that is not finite ruins the network though the loss was finite: the norm tells.
+                seen = {"surrogate": surrogate.detach(), "value_loss": value_loss.detach(), "grad_norm": norm, **more}
+                if config.target_kl > 0 or self.version - first > (config.epochs - 1) * config.minibatches:
+                    with torch.no_grad():
+                        seen["kl"] = self.ranks.mean(self._kl(batch["mean"], old_std, mean))
+                if config.target_kl > 0:
+                    self._steer(float(seen["kl"]))
+                for name, value in seen.items():
+                    kept.setdefault(name, []).append(value)
         self.updates += 1
-        surrogate, value_loss, entropy, kl = (sums / count).tolist()
-        std = float(torch.exp(self.net.log_std.detach()).mean())
+        means = torch.stack([torch.stack(values).mean() for values in kept.values()]).tolist()
         stats = {
-            "surrogate": surrogate,
-            "value_loss": value_loss,
-            "entropy": entropy,
-            "kl": kl,
+            **dict(zip(kept, means, strict=True)),
+            "entropy": float(self.net.entropy().detach()),
             "lr": self.lr,
-            "std": std,
-            "staleness": float(staleness / count),
-            **{name: float(value / count) for name, value in objective_sums.items()},
+            "std": float(torch.exp(self.net.log_std.detach()).mean()),
+            "staleness": 0.5 * (first + self.version - 1) - float(rollout.version.double().mean()),
             **advantage_stats,
         }
-        bad = [name for name, value in stats.items() if not torch.isfinite(torch.tensor(value))]
+        bad = [name for name, value in stats.items() if not math.isfinite(value)]
         if bad:
             raise TrainingError(f"PPO diverged: {', '.join(bad)} not finite; lower optimizer.lr (now {self.lr:g})")
         return stats
@@ -177,11 +194,17 @@ class PPO:
     def _data(self, r: Rollout) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
         """Return the samples with returns and normalised advantages, and what there is to log about them."""
         config = self.config
+        several = self.net.config.critics > 1
         advantages, returns = gae(
-            r.reward, r.value, r.next_value, r.terminated, r.truncated, config.gamma, config.lam
+            r.rewards if several else r.reward, r.value, r.next_value, r.terminated, r.truncated, config.gamma,
+            config.lam,
         )  # fmt: skip
         data = r.flat()
-        data["return"] = returns.flatten()
+        # What no loss reads would be gathered with every minibatch.
+        del data["value"], data["version"]
+        # The normaliser rests during an update.
+        data["policy"], data["critic"] = self.net.normalise(data["policy"], data["critic"])
+        data["return"] = returns.flatten(0, 1)
         done = r.terminated | r.truncated
         if config.objective.needs_sequences:
             data["sequence"] = episodes(done).flatten()
@@ -189,20 +212,23 @@ class PPO:
             advantages, whole = group_advantages(r.reward, r.starts, done, r.group, config.gamma)
             data["advantage"] = advantages.flatten()
             return data, {"whole_share": float(whole.float().mean())}
-        data["advantage"] = advantages.flatten()
-        data["advantage"] = (data["advantage"] - data["advantage"].mean()) / (data["advantage"].std() + 1e-8)
+        if several:
+            data["advantage"] = weighted_sum(advantages.flatten(0, 1), config.critic_weights, self.ranks.standardised)
+            return data, {}
+        data["advantage"] = self.ranks.standardised(advantages.flatten())
         return data, {}
 
     def _losses(
         self, batch: dict[str, torch.Tensor], steps: int
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
-        mean = self.net.means(batch["policy"], batch["memory"], batch["starts"], steps)
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+        """Return the policy's and the value function's loss, the mean actions and what the objective logs."""
+        mean = self.net.means(batch["policy"], batch["memory"], batch["starts"], steps, normalised=True)
         log_prob = self.net.log_prob(batch["action"], mean)
         sequence = torch.unique(batch["sequence"], return_inverse=True)[1] if "sequence" in batch else None
         samples = Samples(log_prob, batch["log_prob"], batch["advantage"], sequence)
         surrogate, more = self.config.objective.loss(samples)
-        value_loss = (self.net.value(batch["critic"]) - batch["return"]).square().mean()
-        return surrogate, value_loss, self.net.entropy(), mean, more
+        value_loss = (self.net.value(batch["critic"], normalised=True) - batch["return"]).square().mean()
+        return surrogate, value_loss, mean, more
 
     def _kl(self, old_mean: torch.Tensor, old_std: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
         std = torch.exp(self.net.log_std)
@@ -222,18 +248,16 @@ class PPO:
             yield from self._minibatches(data)
             return
         columns = {name: tensor.unflatten(0, (-1, envs)) for name, tensor in data.items()}
-        batch = envs // self.config.minibatches
-        for _ in range(self.config.epochs):
-            order = torch.randperm(envs, device=data["action"].device)
-            for part in range(self.config.minibatches):
-                index = order[part * batch : (part + 1) * batch]
-                yield {name: tensor[:, index].flatten(0, 1) for name, tensor in columns.items()}
+        for index in self._parts(envs, data["action"].device):
+            yield {name: tensor.index_select(1, index).flatten(0, 1) for name, tensor in columns.items()}
 
     def _minibatches(self, data: dict[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
-        size = data["action"].shape[0]
+        for index in self._parts(data["action"].shape[0], data["action"].device):
+            yield {name: tensor.index_select(0, index) for name, tensor in data.items()}
+
+    def _parts(self, size: int, device: torch.device) -> Iterator[torch.Tensor]:
+        """Yield the indices of each gradient step, in an order of its own for each pass."""
         batch = size // self.config.minibatches
         for _ in range(self.config.epochs):
-            order = torch.randperm(size, device=data["action"].device)
-            for part in range(self.config.minibatches):
-                index = order[part * batch : (part + 1) * batch]
-                yield {name: tensor[index] for name, tensor in data.items()}
+            order = torch.randperm(size, device=device)
+            yield from order[: batch * self.config.minibatches].split(batch)
