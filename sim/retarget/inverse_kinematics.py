@@ -26,6 +26,7 @@ _CLEARANCE_M = 0.01
 _DETECTION_M = 0.04
 _COLLISION_GAIN = 0.5
 _RECOVERY = 0.15
+_REPAIRS, _REPAIRED_M = 2, 5e-4
 _SOFT = 8
 _SOFTNESS = 1e-8
 _FREE = 1e30
@@ -62,6 +63,8 @@ class SequenceSolver:
         self._dofs, self._qpos = model.dof_index, model.qpos_index
         self._lower, self._upper = robot.joint_lower, robot.joint_upper
         self._speed = config.velocity_fraction * robot.velocity_limit
+        # What is left of the limits is for links that must part.
+        self._spare = max(0.0, 1.0 - config.velocity_fraction) * robot.velocity_limit
         # Joints without an actuator of their own keep their place.
         free = np.isin(self._model.dof_jntid, np.flatnonzero(self._model.jnt_type == mujoco.mjtJoint.mjJNT_FREE))
         self._bound = np.where(free, _FREE, 0.0)
@@ -96,22 +99,31 @@ class SequenceSolver:
         """
         data, iterations = self._data, iterations or self._config.iterations
         data.qpos[:] = self._kinematics.home_qpos if start is None else start
+        self._pose()
         stacked = _Stacked(goals, self._model.nv)
         out, masses = np.empty((goals.num_frames, self._model.nq)), np.empty((goals.num_frames, 3))
         for t in range(goals.num_frames):
             # The first frame starts from another pose and may take as long as it needs.
             count, step = (iterations, 1.0 / (self._config.fps * iterations)) if t else (_FIRST_STEPS, _FIRST_STEP_S)
             for _ in range(count):
-                self._step(goals, stacked, t, step)
-            mujoco.mj_kinematics(self._model, data)
-            mujoco.mj_comPos(self._model, data)
+                self._step(goals, stacked, t, self._speed * step, _RECOVERY)
+            for _ in range(_REPAIRS):
+                # Hands may meet within one step, faster than pairs are found: what overlaps now is taken apart at once.
+                if not data.ncon or data.contact.dist.min() > -_REPAIRED_M:
+                    break
+                self._step(goals, stacked, t, self._spare / (self._config.fps * _REPAIRS), 1.0)
             out[t], masses[t] = data.qpos, data.subtree_com[self._root]
         return out, masses
 
-    def _step(self, goals: Goals, stacked: _Stacked, t: int, step: float) -> None:
+    def _pose(self) -> None:
+        """Bring bodies and contacts to the joints' positions."""
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mj_comPos(self._model, self._data)
+        mujoco.mj_collision(self._model, self._data)
+
+    def _step(self, goals: Goals, stacked: _Stacked, t: int, reach: np.ndarray, recovery: float) -> None:
+        """Take a step to the goals of frame t: joints by at most `reach` (J,), overlaps by a share of their depth."""
         model, data = self._model, self._data
-        mujoco.mj_kinematics(model, data)
-        mujoco.mj_comPos(model, data)
         jacobian, error, weight = stacked.residual(model, data, t)
         weighted = weight[:, None] * jacobian
         hessian = weighted.T @ weighted
@@ -127,10 +139,9 @@ class SequenceSolver:
         gradient[self._dofs] += square * (joints - goals.posture[t])
 
         lower, upper = -self._bound, self._bound.copy()
-        reach = self._speed * step
         lower[self._dofs] = np.minimum(np.maximum(-reach, self._lower - joints), 0.0)
         upper[self._dofs] = np.maximum(np.minimum(reach, self._upper - joints), 0.0)
-        rows, least = self._collisions()
+        rows, least = self._collisions(recovery)
         sense = np.zeros(model.nv + len(rows), dtype=c_int)
         # Soft: what already overlaps is pushed apart as fast as the joints allow.
         sense[model.nv :] = _SOFT
@@ -147,11 +158,11 @@ class SequenceSolver:
             raise InputError(f"retargeting: frame {t} has no pose within the joint limits; check the motion")
         mujoco.mj_integratePos(model, data.qpos, change, 1.0)
         data.qpos[self._qpos] = np.clip(data.qpos[self._qpos], self._lower, self._upper)
+        self._pose()
 
-    def _collisions(self) -> tuple[np.ndarray, np.ndarray]:
+    def _collisions(self, recovery: float) -> tuple[np.ndarray, np.ndarray]:
         """Return gradients (N, nv) of the distances of near pairs, and the least change (N,) each one may have."""
         model, data = self._model, self._data
-        mujoco.mj_collision(model, data)
         if not data.ncon:
             return np.zeros((0, model.nv)), np.zeros(0)
         contact = data.contact
@@ -172,7 +183,7 @@ class SequenceSolver:
         # Feet and hands may touch the scene; everything else keeps off it and off each other.
         allowed = static.any(axis=1) & self._touching[geoms].all(axis=1)
         room = distance - np.where(allowed, 0.0, _CLEARANCE_M)
-        return rows, np.where(room > 0, -_COLLISION_GAIN * room, -_RECOVERY * room)
+        return rows, np.where(room > 0, -_COLLISION_GAIN * room, -recovery * room)
 
     def _lowest(self, near: np.ndarray, geoms: np.ndarray, distance: np.ndarray) -> np.ndarray:
         """Return the contacts (N,) less those with the floor that another point of the same body is below of."""
