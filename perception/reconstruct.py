@@ -34,7 +34,7 @@ from perception.fit import FitConfig, FittedBody, fit_body
 from perception.keypoints.file import Keypoints
 from perception.keypoints.term import KeypointConfig, ReprojectionTerm, check_cameras, read_keypoints
 from perception.multiview.body_clock import body_clocks
-from perception.multiview.place import PlaceConfig, PlacedViews, place_views, retimed
+from perception.multiview.place import PlaceConfig, PlacedViews, clock_warnings, confirmed, place_views, retimed
 from perception.person_in_scene import StillConfig, skin_in_scene_m2, skin_over_time, told_of, without_still_person
 from perception.scene_parts import PartsConfig, like_somebody, scene_parts
 from perception.segment import KnownBody, PersonPoints, PersonSearch, SegmentConfig, find_person
@@ -149,7 +149,7 @@ def reconstruct(recording: Path, out: Path, config: ReconstructConfig | None = N
     views = placed.views
     clock.lap("segment_s")
     person = search.person
-    warnings += search.warnings
+    warnings += [*clock_warnings(placed), *search.warnings]
     figures: dict[str, float] = {"cameras": float(len(views))} | placed.figures
     motion = None
     if person is not None:
@@ -257,6 +257,7 @@ def _found(
             clocks = body_clocks(body, person, placed.views)
             figures["clock_deviation_ms"] = 1000 * float(np.nanmax(clocks.deviation_s, initial=0.0))
             change = clocks.change_s()
+            placed = confirmed(placed, clocks.deviation_s)
         late = np.abs(change).max() >= CLOCK_LEFT_S
         if number > 0 and not late:
             break

@@ -38,8 +38,8 @@ MOTIONS: dict[str, tuple[Segment, ...]] = {
     ),
     "lie": (Segment("stand", 0.7), Segment("lie", 4.2), Segment("stand", 1.8)),
 }  # fmt: skip
-"""What the person does in each clip. In every one the place where it ends was free at some time: a person who never
-leaves a place cannot be told from furniture there."""
+"""What the person does in each clip. In every one the place where it ends was free at some time. Somebody who never
+leaves one spot is found too (`perception/person_in_scene.py`); the clips do not show that, tests do."""
 SHAPES: dict[str, tuple[float, float, float, float, float]] = {
     "walk": (0.5, 0.5, 0.5, 0.5, 0.5),
     "turn": (0.8, 0.6, 0.5, 0.6, 0.5),

@@ -20,6 +20,8 @@ from perception.views import View
 
 LOOSE_M = 0.05
 """Uncertainty of a camera's place from which on it is told, m."""
+CLOCK_TOLD_S = 0.01
+"""Standard deviation of an offset up to which the fitted body tells it, s."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,18 @@ class PlaceConfig:
 
 
 @dataclass(frozen=True)
+class LooseClocks:
+    """Two cameras whose views of the person's path do not tell how their clocks lie."""
+
+    first: str
+    """Name of the first camera."""
+    second: str
+    """Name of the second camera."""
+    why: str
+    """What is missing."""
+
+
+@dataclass(frozen=True)
 class PlacedViews:
     """Cameras in one world, Z up, and on the first one's clock."""
 
@@ -46,6 +60,10 @@ class PlacedViews:
     """What the user should know."""
     figures: dict[str, float]
     """How sure offsets and poses are: gains, margins and scores, the least of all pairs that were used."""
+    loose_clocks: tuple[LooseClocks, ...] = ()
+    """Cameras whose clocks the person's path leaves open; see `clock_warnings`."""
+    clock_deviation_s: dict[str, float] = field(default_factory=dict)
+    """Standard deviation of each clock's offset from the first one's, s, where a fitted body confirms it."""
 
 
 def place_views(
@@ -80,17 +98,49 @@ def place_views(
         clock[view.name] = offset_ns
         poses = found.T_world_view[index] @ view.T_world_camera
         placed.append(dataclasses.replace(view, T_world_camera=poses, times_ns=view.times_ns - offset_ns))
-    return PlacedViews(tuple(placed), clock, (*warnings, *found.warnings), found.figures)
+    return PlacedViews(tuple(placed), clock, (*warnings, *found.warnings), found.figures, found.loose_clocks)
+
+
+def clock_warnings(placed: PlacedViews) -> list[str]:
+    """Return what to say of the clocks that the person's path leaves open, once the body was fitted."""
+    told = []
+    for loose in placed.loose_clocks:
+        names = f"cameras {loose.first} and {loose.second}"
+        offset_ms = 1e-6 * (placed.clock_offset_ns[loose.second] - placed.clock_offset_ns[loose.first])
+        first, second = (placed.clock_deviation_s.get(name, np.inf) for name in (loose.first, loose.second))
+        deviation_s = float(np.hypot(first, second))
+        if deviation_s <= CLOCK_TOLD_S:
+            told.append(
+                f"{names}: {loose.why}; the fitted body does, near the recorded stamps: the offset of their clocks is "
+                f"{offset_ms:.0f} ms, with a standard deviation of {1000 * deviation_s:.1f} ms"
+            )
+        elif offset_ms:
+            told.append(
+                f"{names}: the offset of their clocks is uncertain, {loose.why}; it is set to {offset_ms:.0f} ms, "
+                "which the fitted body suggests but does not confirm"
+            )
+        else:
+            told.append(f"{names}: the offset of their clocks is unknown, {loose.why}; the recorded stamps are used")
+    return told
+
+
+def confirmed(placed: PlacedViews, deviation_s: np.ndarray) -> PlacedViews:
+    """Return the cameras with how sure a fitted body is of each clock (C,), s, a deviation; NaN is not at all."""
+    told = zip((view.name for view in placed.views), [0.0, *deviation_s[1:]], strict=True)
+    return dataclasses.replace(placed, clock_deviation_s={name: float(s) for name, s in told if np.isfinite(s)})
 
 
 def retimed(placed: PlacedViews, ahead_s: np.ndarray) -> PlacedViews:
-    """Return the cameras with what each clock was found to be ahead by (C,), s, taken off its times."""
+    """Return the cameras with what each clock was found to be ahead by (C,), s, taken off its times.
+
+    Nothing confirms the offsets then.
+    """
     views, offsets = [], dict(placed.clock_offset_ns)
     for view, seconds in zip(placed.views, ahead_s, strict=True):
         change_ns = round(1e9 * float(seconds))
         views.append(dataclasses.replace(view, times_ns=view.times_ns - change_ns))
         offsets[view.name] += change_ns
-    return dataclasses.replace(placed, views=tuple(views), clock_offset_ns=offsets)
+    return dataclasses.replace(placed, views=tuple(views), clock_offset_ns=offsets, clock_deviation_s={})
 
 
 @dataclass(frozen=True)
@@ -107,6 +157,8 @@ class Relation:
     """What the user should know."""
     figures: dict[str, float]
     """How sure offsets and poses are."""
+    loose_clocks: tuple[LooseClocks, ...] = ()
+    """Cameras whose clocks the person's path leaves open: their recorded stamps are used."""
 
 
 def relate(sketches: Sequence[Sketch], config: PlaceConfig, fixed: Sequence[int] = ()) -> Relation:
@@ -138,7 +190,6 @@ def relate(sketches: Sequence[Sketch], config: PlaceConfig, fixed: Sequence[int]
     still = still if any(index in fixed for index in kept) else [*still, kept[0]]
     poses, loose = refine_poses(sketches, poses, links, still, config.pair.refine)
     offsets = _final_offsets(sketches, poses, offsets, pairs, edges, kept, config)
-    _tell_of_clocks(sketches, pairs, edges, warnings)
     for index in kept:
         spread = max((pairs[edge].spread_m for edge in edges if index == max(edge)), default=0.0)
         if max(loose[index], spread) > LOOSE_M:
@@ -147,7 +198,8 @@ def relate(sketches: Sequence[Sketch], config: PlaceConfig, fixed: Sequence[int]
                 f"{100 * max(loose[index], spread):.0f} cm; record more of the room, or a walk that all see"
             )
     figures = _figures([pairs[edge] for edge in edges], config)
-    return Relation(tuple(kept), tuple(poses), offsets, tuple(warnings), figures)
+    loose_clocks = tuple(_loose_clocks(sketches, pairs, edges))
+    return Relation(tuple(kept), tuple(poses), offsets, tuple(warnings), figures, loose_clocks)
 
 
 def _sketched(views: Sequence[View], config: PlaceConfig, warnings: list[str]) -> tuple[list[View], list[Sketch]]:
@@ -310,19 +362,22 @@ def _tell_of_persons(sketches: Sequence[Sketch], warnings: list[str]) -> None:
         warnings.append(f"camera {', '.join(nobody)} sees nobody move: it is placed by the scene alone")
 
 
-def _tell_of_clocks(
-    sketches: Sequence[Sketch], pairs: dict[tuple[int, int], Pair], edges: Sequence[tuple[int, int]],
-    warnings: list[str],
-) -> None:  # fmt: skip
+def _loose_clocks(
+    sketches: Sequence[Sketch], pairs: dict[tuple[int, int], Pair], edges: Sequence[tuple[int, int]]
+) -> list[LooseClocks]:
+    """Return the pairs whose offset the person's path does not tell."""
+    found = []
     for a, b in edges:
-        pair, names = pairs[a, b], f"cameras {sketches[a].name} and {sketches[b].name}"
+        pair = pairs[a, b]
         if not pair.timed:
             why = (
-                f"the person's motion does not tell it (gain {pair.clock_gain:.1f}, margin {pair.clock_margin:.1f})"
+                "the person's path in each view does not tell how their clocks lie "
+                f"(gain {pair.clock_gain:.1f}, margin {pair.clock_margin:.1f})"
                 if sketches[a].path is not None and sketches[b].path is not None
                 else "they do not both see somebody move"
             )
-            warnings.append(f"{names}: the offset of their clocks is unknown, {why}; the recorded stamps are used")
+            found.append(LooseClocks(sketches[a].name, sketches[b].name, why))
+    return found
 
 
 def _figures(pairs: Sequence[Pair], config: PlaceConfig) -> dict[str, float]:

@@ -10,7 +10,7 @@ from bodydouble.frames import make_se3
 from bodydouble.motion import HumanMotion
 from perception.fit import FittedBody
 from perception.multiview.body_clock import BodyClocks, body_clocks
-from perception.multiview.place import PlacedViews, retimed
+from perception.multiview.place import LooseClocks, PlacedViews, clock_warnings, confirmed, retimed
 from perception.segment import PersonPoints
 from perception.skin import Skin
 from perception.synthetic.acting import act
@@ -113,3 +113,21 @@ def test_retimed_takes_off_what_a_clock_is_ahead(motion: HumanMotion):
     np.testing.assert_array_equal(after.views[1].times_ns, views[1].times_ns - 20_000_000)
     assert after.clock_offset_ns == {"camera_0": 0, "camera_1": 25_000_000}
     assert placed.clock_offset_ns["camera_1"] == 5_000_000
+
+
+def test_what_is_said_of_clocks_that_the_path_leaves_open(motion: HumanMotion):
+    """Unknown while the recorded stamps are used, told with its deviation once a body confirms it, else uncertain."""
+    loose = (LooseClocks("camera_0", "camera_1", "they do not both see somebody move"),)
+    views = tuple(views_at(motion, (0.0, 0.0)))
+    placed = PlacedViews(views, {"camera_0": 0, "camera_1": 0}, (), {}, loose)
+    (told,) = clock_warnings(placed)
+    assert "is unknown, they do not both see somebody move; the recorded stamps are used" in told
+    moved = retimed(placed, np.array([0.0, 0.0234]))
+    (told,) = clock_warnings(moved)
+    assert "is uncertain" in told and "set to 23 ms" in told and "unknown" not in told
+    (told,) = clock_warnings(confirmed(moved, np.array([0.002, 0.0031])))
+    assert "is 23 ms, with a standard deviation of 3.1 ms" in told and "unknown" not in told
+    for weak in (0.05, np.nan):
+        assert "uncertain" in clock_warnings(confirmed(moved, np.array([0.002, weak])))[0]
+    assert "uncertain" in clock_warnings(retimed(confirmed(moved, np.array([0.0, 0.001])), np.array([0.0, 0.02])))[0]
+    assert clock_warnings(dataclasses.replace(placed, loose_clocks=())) == []
