@@ -21,9 +21,6 @@ from policy.nets.normalizer import RunningNorm
 from policy.nets.policy_net import PolicyActor, PolicyNet
 from policy.threads import one_thread
 
-_FLOOR = -8.0
-"""Lowest logit at the start: a return that no critic expects is learned in a few hundred steps all the same."""
-
 
 @dataclass(frozen=True)
 class SoftNetConfig:
@@ -43,8 +40,9 @@ class SoftNetConfig:
     """Lowest logarithm of the standard deviation, before squashing."""
     max_log_std: float = 0.0
     """Highest logarithm of the standard deviation, before squashing; it starts in the middle."""
-    temperature: float = 0.001
-    """Worth of the policy's entropy at the start; training adapts it."""
+    temperature: float = 0.1
+    """Worth of the policy's entropy at the start; training adapts it. (The recipe's 0.001 is for millions of
+    environment steps: in a short training the policy would follow critics that know nothing yet.)"""
     kind: str = field(default="soft", init=False)
     """Tells these networks from PPO's in a checkpoint."""
 
@@ -150,20 +148,6 @@ class SoftActorCritic(PolicyNet):
             self.targets = copy.deepcopy(self.critics).requires_grad_(False)
             self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
             self.register_buffer("support", torch.linspace(config.lowest, config.highest, config.atoms))
-            self._expect_little()
-            self.targets.load_state_dict(self.critics.state_dict())
-
-    @torch.no_grad()
-    def _expect_little(self) -> None:
-        """Let the critics begin with returns near zero (a Gaussian of a fortieth of the range, and a floor).
-
-        From all returns alike, it takes as many backups as the discount's horizon times the logarithm of the range
-        until a state's distribution is narrow, and until then the policy follows noise.
-        """
-        spread = (self.config.highest - self.config.lowest) / 40.0
-        bias = torch.clamp(-0.5 * (self.support / spread) ** 2, min=_FLOOR)
-        for critic in self.critics:
-            critic[1].bias.copy_(bias)  # type: ignore[index]
 
     def learned(self) -> list[nn.Parameter]:
         """Return every parameter that gradients move: not the targets."""
@@ -207,7 +191,8 @@ def projected(probabilities: torch.Tensor, returns: torch.Tensor, support: torch
     place = place.clamp(0.0, atoms - 1.0)
     below = place.floor().clamp(max=atoms - 2.0)
     share = place - below
-    index = below.long().expand_as(probabilities)
+    # What is not a number stays one in the share, and with it in the loss, which says so.
+    index = torch.nan_to_num(below).long().expand_as(probabilities)
     result = torch.zeros_like(probabilities)
     result.scatter_add_(-1, index, probabilities * (1.0 - share))
     return result.scatter_add_(-1, index + 1, probabilities * share)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -94,11 +93,10 @@ def test_a_training_starts_from_its_own_algorithm_only(by_sac: Path, tmp_path: P
         train_task("reach", "i2rt_yam", tmp_path / "ppo", dataclasses.replace(TINY, warm_start=start), SHORT)
 
 
-@pytest.mark.parametrize("encoder", ["mlp", "conv"])
-def test_an_encoder_reads_the_tasks_history(encoder: Any, tmp_path: Path) -> None:
+def test_an_encoder_reads_the_tasks_history(tmp_path: Path) -> None:
     """Trained, exported, and the robot's runtime sees the same frames bit for bit."""
     setup = dataclasses.replace(SHORT, history=3)
-    config = dataclasses.replace(TINY, updates=1, net=NetConfig((16,), (16,), encoder=encoder, encoded=4))
+    config = dataclasses.replace(TINY, updates=1, net=NetConfig((16,), (16,), encoder="conv", encoded=4))
     policy = train_task("reach", "i2rt_yam", tmp_path / "policy", config, setup).path
     net, info, _ = load_policy(policy / "policy.safetensors")
     assert isinstance(net, ActorCritic) and isinstance(net.actor, HistoryActor)
@@ -132,9 +130,8 @@ def test_groups_of_rewards_have_value_functions_of_their_own(tmp_path: Path) -> 
     )
     policy = train_task("reach", "i2rt_yam", tmp_path / "policy", config, SHORT).path
     net, info, _ = load_policy(policy / "policy.safetensors")
-    assert info.net.critics == 3 and isinstance(net, ActorCritic)
+    assert isinstance(net, ActorCritic) and net.config.critics == 3
     assert net.value(torch.zeros(2, info.critic_size)).shape == (2, 3)
-    assert export_task(policy, tmp_path / "policy.onnx").figures["onnx_max_abs_diff"] <= 1e-5
 
 
 def test_the_environments_groups_add_up() -> None:
@@ -147,7 +144,7 @@ def test_the_environments_groups_add_up() -> None:
     action = np.full((3, envs[0].num_joints), 0.3, np.float32)
     for _ in range(4):
         plain, grouped = (env.step(action) for env in envs)
-        assert plain.rewards is None and grouped.rewards.shape == (3, 3)
+        assert plain.rewards is None and grouped.rewards is not None and grouped.rewards.shape == (3, 3)
         np.testing.assert_allclose(grouped.rewards.sum(axis=-1), plain.reward, rtol=1e-5)
         np.testing.assert_allclose(grouped.reward, plain.reward, rtol=1e-5)
     for wrong, message in ((["near", "far"], "names 'far'"), (["at", "at"], "names 'at'"), ([], "holds an empty one")):

@@ -111,7 +111,7 @@ def test_targets_follow_and_are_not_learned(net: SoftActorCritic) -> None:
 
 
 def test_the_temperature_begins_as_asked(net: SoftActorCritic) -> None:
-    assert net.log_temperature.item() == pytest.approx(math.log(0.001))
+    assert net.log_temperature.item() == pytest.approx(math.log(0.1))
 
 
 def test_onnx_gives_the_same_actions(net: SoftActorCritic, tmp_path: Path) -> None:

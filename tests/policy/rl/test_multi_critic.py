@@ -125,7 +125,7 @@ def test_learns_beside_a_reward_of_another_size() -> None:
         )
         training = Runner(TwoRewards(64), PPO(net, config), CPU)
         before = mean_distance(net)
-        training.train(lambda p: p.update >= 40, lambda p: None)
+        training.train(lambda p: p.update >= 25, lambda p: None)
         distances.append(mean_distance(net) / before)
     assert distances[0] < 0.6 and distances[1] > 0.9
 

@@ -135,9 +135,12 @@ def mean_distance(net: SoftActorCritic) -> float:
     return -float(np.mean(rewards))
 
 
-@pytest.mark.parametrize("change", [{}, {"n_step": 3}, {"optimizer": MuonConfig(lr=3e-3)}], ids=["1", "3", "muon"])
+@pytest.mark.parametrize("change", [{}, {"n_step": 3}], ids=["1", "3"])
 def test_learns_to_reach(change: dict) -> None:
-    """PPO's test takes 40960 environment steps to come to half of what standing still gives; this one takes 3840."""
+    """PPO's test takes 40960 environment steps to come to half of what standing still gives; this one takes 3840.
+
+    Seen with four seeds each: 0.11 to 0.13 of it with one-step returns, 0.14 to 0.25 with three.
+    """
     training = runner(**change)
     before = mean_distance(training.sac.net)
     last = training.train(lambda p: p.update >= 30, lambda p: None)
@@ -252,8 +255,8 @@ def test_settings_that_cannot_work_are_refused(change: dict, message: str) -> No
         replace(CONFIG, **change)
 
 
-def test_the_defaults_are_the_recipes() -> None:
+def test_the_defaults_are_the_recipes_but_for_the_temperature() -> None:
     config = SACConfig()
     assert (config.gamma, config.n_step, config.target_entropy) == (0.97, 1, 0.0)
     assert (config.net.atoms, config.net.lowest, config.net.highest) == (101, -20.0, 20.0)
-    assert math.isclose(config.net.temperature, 0.001)
+    assert math.isclose(config.net.temperature, 0.1)
