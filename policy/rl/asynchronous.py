@@ -24,6 +24,7 @@ from bodydouble.errors import BodydoubleError, InputError, TrainingError
 from policy.nets.actor_critic import ActorCritic, NetConfig
 from policy.rl.bootstrap import value_rollout
 from policy.rl.collect import Collector, VectorTask
+from policy.rl.phases import phase
 from policy.rl.ppo import PPO
 from policy.rl.rollout import Rollout
 from policy.rl.runner import Runner
@@ -163,7 +164,9 @@ class AsyncRunner(Runner):
         steps, net, cpu = self.ppo.config.steps, self.ppo.net, torch.device("cpu")
 
         def rollout(envs: int, device: torch.device) -> Rollout:
-            return Rollout(steps, envs, shapes[0].sizes, net.log_std.shape[0], device, net.config.memory)
+            return Rollout(
+                steps, envs, shapes[0].sizes, net.log_std.shape[0], device, net.config.memory, net.config.critics
+            )
 
         self._shared: list[list[Rollout]] = []
         for actor in range(len(self._processes)):
@@ -193,7 +196,8 @@ class AsyncRunner(Runner):
         held: list[_Filled] = []
         found: list[_Filled] = []
         while waiting:
-            filled = self._next()
+            with phase("simulate"):
+                filled = self._next()
             if filled.actor not in waiting:
                 held.append(filled)
                 continue
@@ -204,7 +208,8 @@ class AsyncRunner(Runner):
             self._orders[filled.actor].put(filled.slot)
         for filled in held:
             self._ready.put(filled)
-        value_rollout(self.ppo.net, self._rollout)
+        with phase("value"):
+            value_rollout(self.ppo.net, self._rollout)
         weights = torch.tensor([float(c.stop - c.start) for c in (self._columns[f.actor] for f in found)])
         named = set.intersection(*(set(f.stats) for f in found))
         stats = {
@@ -218,11 +223,11 @@ class AsyncRunner(Runner):
         # What was collected with a normaliser that had seen nothing is not learned from.
         self._oldest = self._generation + 1
 
-    def snapshot(self) -> dict[str, torch.Tensor]:
+    def _snapshot(self) -> dict[str, torch.Tensor]:
         """Return the learner's random state; the actors' episodes are not kept."""
         return {"rng.cpu": torch.get_rng_state()}
 
-    def restore(self, tensors: dict[str, torch.Tensor]) -> bool:
+    def _restore(self, tensors: dict[str, torch.Tensor]) -> bool:
         """Take the learner's random state back; episodes begin anew, and what another network collected is dropped."""
         self._oldest = self._generation + 1
         torch.set_rng_state(tensors["rng.cpu"])

@@ -9,15 +9,17 @@ import torch
 
 from bodydouble.errors import InputError
 from policy.nets.actor_critic import ActorCritic
+from policy.rl.phases import phase
 from policy.rl.rollout import Rollout
 
 
 class VectorTask(Protocol):
     """What the runner needs of an environment; TrackingEnv is one.
 
-    A task may have more: `group` (N,), integers from 0, the environments whose episodes are compared by group
-    advantages; `mean_return`, of its last finished episodes (NaN before the first); `snapshot()`, all that its coming
-    steps depend on as arrays by name (or None), and `restore(arrays)`.
+    A task may have more: its steps' `rewards` (N, G), the parts of the reward that value functions of their own learn;
+    `group` (N,), integers from 0, the environments whose episodes are compared by group advantages; `mean_return`, of
+    its last finished episodes (NaN before the first); `snapshot()`, all that its coming steps depend on as arrays by
+    name (or None), and `restore(arrays)`.
     """
 
     num_envs: int
@@ -42,13 +44,16 @@ class Collector:
         self._on_torch = all(isinstance(value, torch.Tensor) for value in first.values())
         self._obs = self._to_torch(first)
         self._action_size, self._memory_size = net.log_std.shape[0], net.config.memory
+        self._critics = net.config.critics
         self._memory = net.empty_memory(task.num_envs)
         self._starts = torch.ones(task.num_envs, dtype=torch.bool, device=device)
 
     def make_rollout(self, steps: int) -> Rollout:
         """Return an empty rollout of the task, T = steps."""
         sizes = {name: tensor.shape[1] for name, tensor in self._obs.items()}
-        rollout = Rollout(steps, self.task.num_envs, sizes, self._action_size, self.device, self._memory_size)
+        rollout = Rollout(
+            steps, self.task.num_envs, sizes, self._action_size, self.device, self._memory_size, self._critics
+        )
         group = getattr(self.task, "group", None)
         if group is not None:
             rollout.group = torch.as_tensor(group, dtype=torch.int64, device=self.device)
@@ -72,13 +77,18 @@ class Collector:
         for t in range(rollout.steps):
             obs = self._obs
             rollout.memory[t] = self._memory
-            action, log_prob, mean, self._memory = net.act(obs["policy"], self._memory * (~self._starts)[:, None])
-            result = self.task.step(action if self._on_torch else action.cpu().numpy())
+            with phase("infer"):
+                memory = self._memory * (~self._starts)[:, None]
+                action, log_prob, mean, self._memory = net.act(obs["policy"], memory)
+            with phase("simulate"):
+                result = self.task.step(action if self._on_torch else action.cpu().numpy())
             for name, tensor in obs.items():
                 rollout.obs[name][t] = tensor
             rollout.action[t], rollout.log_prob[t], rollout.mean[t] = action, log_prob, mean
             rollout.starts[t] = self._starts
             rollout.reward[t] = torch.as_tensor(result.reward, device=self.device)
+            if self._critics > 1:
+                rollout.rewards[t] = self._grouped(result)
             rollout.terminated[t] = torch.as_tensor(result.terminated, device=self.device)
             rollout.truncated[t] = torch.as_tensor(result.truncated, device=self.device)
             rollout.reached[t] = torch.as_tensor(result.final_obs["critic"], device=self.device)
@@ -93,6 +103,16 @@ class Collector:
         }
         mean_return = getattr(self.task, "mean_return", math.nan)
         return stats if math.isnan(mean_return) else {**stats, "return": mean_return}
+
+    def _grouped(self, result: Any) -> torch.Tensor:
+        rewards = getattr(result, "rewards", None)
+        if rewards is None or rewards.shape[-1] != self._critics:
+            given = "none" if rewards is None else rewards.shape[-1]
+            raise InputError(
+                f"net.critics is {self._critics}, the task gives {given} groups of rewards; name as many with its "
+                "reward groups"
+            )
+        return torch.as_tensor(rewards, device=self.device)
 
     def snapshot(self) -> dict[str, torch.Tensor]:
         """Return all that the next rollout depends on beside network and random state, as tensors by name."""

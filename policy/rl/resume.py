@@ -9,12 +9,12 @@ from pathlib import Path
 
 from bodydouble.artifacts import atomic_file
 from bodydouble.errors import InputError
-from policy.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
+from policy.checkpoint import CheckpointInfo, load_policy, save_checkpoint
 from policy.optim.state import load_optimizer_tensors
-from policy.rl.runner import Runner
+from policy.rl.training import Training
 
 
-def save_training(path: Path, runner: Runner, info: CheckpointInfo) -> None:
+def save_training(path: Path, runner: Training, info: CheckpointInfo) -> None:
     """Write network, optimizer, random state and the task's episodes; the previous file survives a failure.
 
     Args:
@@ -25,18 +25,18 @@ def save_training(path: Path, runner: Runner, info: CheckpointInfo) -> None:
     Raises:
         TrainingError: The file could not be written.
     """
-    ppo = runner.ppo
+    learner = runner.learner
     extra = {
         **info.extra,
-        "lr": ppo.lr,
-        "ppo": ppo.state(),
-        "optimizer": asdict(ppo.config.optimizer),
+        "lr": learner.lr,
+        "ppo": learner.state(),
+        "optimizer": asdict(learner.config.optimizer),
         "progress": {"update": runner.update, "env_steps": runner.env_steps, "seconds": runner.seconds},
     }
-    save_checkpoint(path, ppo.net, replace(info, extra=extra), ppo.optimizer, runner.snapshot())
+    save_checkpoint(path, learner.net, replace(info, extra=extra), learner.optimizer, runner.snapshot())
 
 
-def resume_training(path: Path, runner: Runner) -> bool:
+def resume_training(path: Path, runner: Training) -> bool:
     """Bring a freshly made runner to where `save_training` found its own.
 
     The runner must have been made from the same task, seed and settings.
@@ -48,20 +48,20 @@ def resume_training(path: Path, runner: Runner) -> bool:
     Raises:
         InputError: The checkpoint is of another network, optimizer or task, or holds no training.
     """
-    net, info, tensors = load_checkpoint(path, runner.device)
-    ppo = runner.ppo
+    net, info, tensors = load_policy(path, runner.device)
+    learner = runner.learner
     if "ppo" not in info.extra or "progress" not in info.extra:
         raise InputError(f"{path}: holds a policy but no training to go on with; start from it, or give the full one")
-    saved, own = info.extra["optimizer"].get("name"), ppo.config.optimizer.name
+    saved, own = info.extra["optimizer"].get("name"), learner.config.optimizer.name
     if saved != own:
         raise InputError(f"{path}: was trained with optimizer {saved}, this training has {own}; use the same one")
     try:
-        ppo.net.load_state_dict(net.state_dict())
+        learner.net.load_state_dict(net.state_dict())
     except RuntimeError as error:
         raise InputError(f"{path}: is of another network ({' '.join(str(error).split())[:200]})") from None
     optimizer = {name.removeprefix("optimizer."): t for name, t in tensors.items() if name.startswith("optimizer.")}
-    load_optimizer_tensors(ppo.optimizer, optimizer)
-    ppo.load_state(info.extra["ppo"])
+    load_optimizer_tensors(learner.optimizer, optimizer)
+    learner.load_state(info.extra["ppo"])
     progress = info.extra["progress"]
     runner.update, runner.env_steps, runner.seconds = progress["update"], progress["env_steps"], progress["seconds"]
     return runner.restore(tensors)

@@ -1,11 +1,7 @@
-"""The training loop: collect a rollout, learn from it, log, save."""
+"""PPO's training: collect a rollout, learn from it, in turn."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +11,18 @@ from safetensors.torch import save_file
 from bodydouble.artifacts import atomic_file
 from bodydouble.errors import TrainingError
 from policy.nets.actor_critic import ActorCritic
+from policy.nets.policy_net import Layout
 from policy.rl.bootstrap import value_rollout
 from policy.rl.collect import Collector, VectorTask
+from policy.rl.phases import phase
 from policy.rl.ppo import PPO
+from policy.rl.ranks import Ranks
+from policy.rl.training import Progress, Training
+
+__all__ = ["Progress", "Runner", "VectorTask", "make_net"]
 
 
-@dataclass(frozen=True)
-class Progress:
-    """State of a training after an update; a resumed one counts on."""
-
-    update: int
-    """Updates made in this training."""
-    env_steps: int
-    """Environment steps made in this training."""
-    seconds: float
-    """Time spent training, s."""
-    stats: dict[str, float]
-    """Mean reward, failures, losses, learning rate, speed."""
-
-
-class Runner:
+class Runner(Training):
     """Trains a network in a vector task: collects, then learns, in turn."""
 
     def __init__(self, task: VectorTask, ppo: PPO, device: torch.device) -> None:
@@ -44,61 +32,41 @@ class Runner:
         self._collector = Collector(task, ppo.net, device)
         self._rollout = self._collector.make_rollout(ppo.config.steps)
 
-    def train(
-        self,
-        should_stop: Callable[[Progress], bool],
-        on_update: Callable[[Progress], None],
-        log: Path | None = None,
-        dump: Path | None = None,
-    ) -> Progress:
-        """Train until told to stop.
+    @property
+    def learner(self) -> PPO:
+        """What learns."""
+        return self.ppo
 
-        Args:
-            should_stop: Called after each update.
-            on_update: Called after each update: progress bar, checkpoints.
-            log: JSON-lines file that gets one line per update.
-            dump: File that receives rollout and network (safetensors) when the losses diverge.
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that train together."""
+        return self.ppo.ranks
 
-        Raises:
-            TrainingError: The losses diverged; the message names the file.
-            PhysicsError: The simulation diverged.
-        """
-        begun = time.monotonic() - self.seconds
+    @property
+    def steps_per_update(self) -> int:
+        """Environment steps of a rollout, all ranks' together."""
+        return self._rollout.steps * self._rollout.envs * self.ranks.size
+
+    def begin(self) -> None:
+        """Let a fresh network look at the task."""
         if float(self.ppo.net.actor.norm.count) == 0:
             self._first_look()
-        file = open(log, "a", buffering=1) if log is not None else None  # noqa: SIM115 - closed below
-        try:
-            while True:
-                started = time.monotonic()
-                collected = self.collect()
-                stats = {**collected, **self._learn(dump)}
-                self._update_norm()
-                self.update += 1
-                self.env_steps += self._rollout.steps * self._rollout.envs
-                now = time.monotonic()
-                self.seconds = now - begun
-                stats["env_steps_per_s"] = self._rollout.steps * self._rollout.envs / (now - started)
-                progress = Progress(self.update, self.env_steps, self.seconds, stats)
-                if file is not None:
-                    counts = {"update": self.update, "env_steps": self.env_steps, "seconds": round(self.seconds, 3)}
-                    line = {**counts, **stats}
-                    file.write(json.dumps({key: _short(value) for key, value in line.items()}) + "\n")
-                on_update(progress)
-                if should_stop(progress):
-                    return progress
-        finally:
-            if file is not None:
-                file.close()
+
+    def advance(self, dump: Path | None) -> dict[str, float]:
+        """Collect a rollout, learn from it and return the figures of both."""
+        collected = self.collect()
+        stats = {**collected, **self._learn(dump)}
+        self._update_norm()
+        self.ranks.check_alike(self.ppo.net, self.ppo.lr)
+        return self.ranks.mean_stats(stats)
 
     def snapshot(self) -> dict[str, torch.Tensor]:
         """Return all that the next update depends on beside network and optimizer, as tensors by name.
 
         Without entries of the task where that cannot say its state: a training resumed from it begins new episodes.
+        The first rank gets all ranks' tensors, the others none: every rank must call it.
         """
-        tensors = self._collector.snapshot() | {"rng.cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
-        return tensors
+        return self.ranks.gather_tensors(self._snapshot())
 
     def restore(self, tensors: dict[str, torch.Tensor]) -> bool:
         """Go on from what `snapshot` returned; return whether the task goes on too, or begins new episodes.
@@ -106,6 +74,17 @@ class Runner:
         Raises:
             InputError: The tensors are of another task.
         """
+        own = self.ranks.own_tensors(tensors)
+        # None of its own: this rank was not there when the checkpoint was written.
+        return bool(own) and self._restore(own)
+
+    def _snapshot(self) -> dict[str, torch.Tensor]:
+        tensors = self._collector.snapshot() | {"rng.cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
+        return tensors
+
+    def _restore(self, tensors: dict[str, torch.Tensor]) -> bool:
         torch.set_rng_state(tensors["rng.cpu"])
         if self.device.type == "cuda" and "rng.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
@@ -113,7 +92,8 @@ class Runner:
 
     def _learn(self, dump: Path | None) -> dict[str, float]:
         try:
-            return self.ppo.update(self._rollout)
+            with phase("learn"):
+                return self.ppo.update(self._rollout)
         except TrainingError as error:
             if dump is None:
                 raise
@@ -126,7 +106,8 @@ class Runner:
     def collect(self) -> dict[str, float]:
         """Fill the rollout with the present policy and return mean reward, failure rate and body error."""
         stats = self._collector.collect(self.ppo.net, self._rollout, self.ppo.version)
-        value_rollout(self.ppo.net, self._rollout)
+        with phase("value"):
+            value_rollout(self.ppo.net, self._rollout)
         return stats
 
     def _first_look(self) -> None:
@@ -137,13 +118,10 @@ class Runner:
     def _update_norm(self) -> None:
         # Between rollouts only: within one, old and new log-probabilities must see the same normaliser.
         data = self._rollout.flat()
-        self.ppo.net.update_norm(data["policy"], data["critic"])
+        with phase("normalise"):
+            self.ppo.net.update_norm(data["policy"], data["critic"], self.ranks)
 
 
-def _short(value: float) -> float:
-    return float(f"{value:.6g}") if isinstance(value, float) else value
-
-
-def make_net(obs: dict[str, Any], actions: int, config: Any, device: torch.device) -> ActorCritic:
-    """Return a fresh network that fits a task's observations."""
-    return ActorCritic(obs["policy"].shape[1], obs["critic"].shape[1], actions, config).to(device)
+def make_net(obs: dict[str, Any], actions: int, config: Any, device: torch.device, layout: Layout = ()) -> ActorCritic:
+    """Return a fresh network that fits a task's observations, whose terms an encoder needs to know."""
+    return ActorCritic(obs["policy"].shape[1], obs["critic"].shape[1], actions, config, layout).to(device)
