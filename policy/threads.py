@@ -15,7 +15,8 @@ def use_threads(threads: int) -> int:
     """Set torch's threads and return the number that the simulation is to take too.
 
     Args:
-        threads: Number of threads; 0 takes every core that this process may use.
+        threads: Number of threads; 0 takes every core that this process may use, or its share of them where torchrun
+            started several on this machine.
 
     Raises:
         InputError: The number is negative.
@@ -23,7 +24,8 @@ def use_threads(threads: int) -> int:
     if threads < 0:
         raise InputError(f"config.threads is {threads}, expected 0 or more")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = threads or cores
+    # Processes that torchrun started side by side share the machine.
+    count = threads or max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     torch.set_num_threads(count)
     return count
 

@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
 
-from bodydouble.artifacts import atomic_dir, inputs_hash, is_current, machine_info, provenance, read_json, write_json
+from bodydouble.artifacts import atomic_dir, inputs_hash, machine_info, provenance, write_json
 from bodydouble.errors import InputError
 from policy.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
+from policy.cluster import ClusterConfig, cluster
 from policy.nets.actor_critic import ActorCritic, MeanPolicy, NetConfig
 from policy.optim.registry import AdamConfig
 from policy.rl import runner as rl
 from policy.rl.asynchronous import ActorConfig, AsyncRunner
 from policy.rl.ppo import PPO, PPOConfig
-from policy.rl.resume import save_training
-from policy.rl.tensorboard import Curves
+from policy.rl.ranks import Ranks
+from policy.rl.scenes import SceneRunner
 from policy.threads import use_threads
 from policy.training_run import (
     CHECKPOINT_FILE,
-    CURVES_FOLDER,
-    LOG_FILE,
     MANIFEST_FILE,
-    TRAINING_FILE,
-    go_on,
-    run_updates,
+    Course,
+    finished_training,
+    keep_logs,
+    rank_file,
+    run_course,
     unfinished,
 )
 from sim.backend.cpu_batch import CpuBatch
@@ -83,11 +87,13 @@ class Trained:
     """Figures of policy.json."""
     kept: str
     """Which network was kept: "trained" or "start"."""
+    profile: str | None = None
+    """Where the time went, if that was asked for."""
 
     def __str__(self) -> str:
-        """One line with the outcome."""
+        """One line with the outcome, after where the time went."""
         f = self.figures
-        return (
+        return (f"{self.profile}\n" if self.profile else "") + (
             f"{self.path}: {f['env_steps']:.0f} env steps at {f['env_steps_per_s']:.0f}/s; success "
             f"{f['start_success_rate']:.2f} -> {f['trained_success_rate']:.2f}, body error "
             f"{1000 * f['start_body_error_m']:.0f} -> {1000 * f['trained_body_error_m']:.0f} mm; "
@@ -107,8 +113,19 @@ def shipped_checkpoint(robot: str, kind: str = "tracking") -> Path:
     return path
 
 
-def train(stage_path: Path, out: Path, config: TrainConfig | None = None) -> Trained:
+def train(
+    stage_path: Path | Sequence[Path],
+    out: Path,
+    config: TrainConfig | None = None,
+    *,
+    ranks: Ranks | None = None,
+    profile: bool = False,
+    machines: ClusterConfig | None = None,
+) -> Trained:
     """Train on a stage and write the policy; a training already made from the same inputs is left as it is.
+
+    With several stages one policy learns in all of them, from Ray's workers: `config.actors` many, one for each stage
+    where that is 0.
 
     One that was interrupted goes on from its last checkpoint, exactly: the same log and the same policy come out.
 
@@ -116,98 +133,115 @@ def train(stage_path: Path, out: Path, config: TrainConfig | None = None) -> Tra
     randomisation, with the same seeds; the better one is kept and the manifest says which.
 
     Args:
-        stage_path: The stage's folder.
+        stage_path: The stage's folder, or those of several for the same robot.
         out: Folder for policy.safetensors, policy.json and log.jsonl.
         config: Settings.
+        ranks: The processes that train together, each with `config.envs` environments of its own; only this one by
+            default. The first one judges and writes.
+        profile: Whether to record where the time of a few updates goes, into the folder "profile" of the output.
+        machines: Where the workers of several stages run; here by default.
 
     Raises:
-        InputError: The stage or the checkpoint cannot be used.
-        TrainingError: The losses diverged, or a checkpoint could not be written.
+        InputError: A stage or the checkpoint cannot be used.
+        TrainingError: The losses diverged, a checkpoint could not be written, or another rank ended.
         PhysicsError: The simulation diverged.
     """
-    config = config or TrainConfig()
+    config, ranks = config or TrainConfig(), ranks or Ranks()
     _check_config(config)
-    stage = Stage.load(stage_path)
+    stages = _load_stages([stage_path] if isinstance(stage_path, Path) else stage_path)
+    many, stage = len(stages) > 1, stages[0]
+    if many:
+        _check_scenes(stages, config, ranks)
     robot = TrackedRobot.from_spec(stage.robot)
     start = None if config.warm_start == "none" else _start_path(config.warm_start, robot.name)
-    inputs = {"stage": stage.path} | ({"start": start} if start else {})
+    inputs = {f"stage{index or ''}": stage.path for index, stage in enumerate(stages)}
+    inputs |= {"start": start} if start else {}
     key = inputs_hash(config, inputs)
-    if is_current(out / MANIFEST_FILE, key):
-        manifest = read_json(out / MANIFEST_FILE)
-        return Trained(out, manifest["figures"], manifest["kept"])
+    finished = finished_training(out, key, ranks)
+    if finished is not None:
+        return Trained(out, finished["figures"], finished["kept"])
     threads = use_threads(config.threads)
     torch.manual_seed(config.seed)
     out.mkdir(parents=True, exist_ok=True)
-    env = _tracking_env(stage, config, 1 if config.actors else config.envs, config.seed, threads, out / "nan_state.npz")
+    seed, dump = ranks.seed(config.seed), rank_file(out / "nan_state.npz", ranks)
+    env = _tracking_env(stage, config, 1 if config.actors or many else config.envs, seed, threads, dump)
     net, before = _start_net(start, env, robot, config)
-    started = _judge(stage, robot, net, config)
-    ppo = PPO(net, config.ppo)
+    ppo = PPO(net, config.ppo, ranks)
+    if not ranks.first:
+        # The network is the same everywhere; what happens is not.
+        torch.manual_seed(seed)
+    initial = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    started = _judge(stages, robot, net, config) if ranks.first else None
+
+    def info(env_steps: int, updates: int, extra: dict[str, Any]) -> CheckpointInfo:
+        return CheckpointInfo(
+            robot=robot.name,
+            joint_names=robot.joint_names,
+            policy_size=env.spec.size,
+            critic_size=net.critic_norm.mean.shape[0],
+            net=net.config,
+            env_steps=(before.env_steps if before else 0) + env_steps,
+            updates=(before.updates if before else 0) + updates,
+            extra=extra,
+        )
+
     work = unfinished(out)
-    with atomic_dir(out) as folder, contextlib.ExitStack() as stack:
-        initial = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-        if config.actors:
+    course = Course(
+        work, key, config.updates, config.checkpoint_every, rank_file(out / "nan_rollout.safetensors", ranks),
+        config.tensorboard, profile,
+    )  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        if many:
+            workers = config.actors or len(stages)
+            machines = machines or ClusterConfig()
+            ray = stack.enter_context(cluster(machines, workers, workers))
+            names = [str(stages[index % len(stages)].path) for index in range(workers)]
+            make_task = partial(_scene_task, [stage.path.resolve() for stage in stages], config, out.resolve(), workers)
+            runner: rl.Runner = SceneRunner(ray, make_task, names, ppo, torch.device("cpu"), machines, seed)
+        elif config.actors:
             torch.set_num_threads(max(1, threads - config.actors))
-            processes = ActorConfig(config.actors, seed=config.seed)
-            make_task = partial(_actor_task, stage.path, config, out)
-            runner: rl.Runner = stack.enter_context(AsyncRunner(make_task, ppo, torch.device("cpu"), processes))
+            processes = ActorConfig(config.actors, seed=seed)
+            make_task = partial(_actor_task, stage.path, config, out, seed)
+            runner = stack.enter_context(AsyncRunner(make_task, ppo, torch.device("cpu"), processes))
         else:
             runner = rl.Runner(env, ppo, torch.device("cpu"))
-        begun_at = go_on(runner, work, key)
-
-        def info(env_steps: int, updates: int, extra: dict[str, Any]) -> CheckpointInfo:
-            return CheckpointInfo(
-                robot=robot.name,
-                joint_names=robot.joint_names,
-                policy_size=env.spec.size,
-                critic_size=net.critic_norm.mean.shape[0],
-                net=net.config,
-                env_steps=(before.env_steps if before else 0) + env_steps,
-                updates=(before.updates if before else 0) + updates,
-                extra=extra,
-            )
-
-        def save(progress: rl.Progress) -> None:
-            extra = {"inputs": key}
-            save_training(work / TRAINING_FILE, runner, info(progress.env_steps, progress.update, extra))
-
-        with Curves(work / CURVES_FOLDER, config.tensorboard, begun_at) as curves:
-            last = run_updates(
-                runner, config.updates, work / LOG_FILE, out / "nan_rollout.safetensors", curves,
-                config.checkpoint_every, save,
-            )  # fmt: skip
-        trained = _judge(stage, robot, net, config)
-        better = (trained.success_rate, -trained.mean_body_error_m) > (started.success_rate, -started.mean_body_error_m)
-        if not better:
-            net.load_state_dict(initial)
-        figures = {
-            "env_steps": float(last.env_steps),
-            "env_steps_per_s": last.env_steps / last.seconds,
-            "train_s": last.seconds,
-            "start_success_rate": started.success_rate,
-            "start_body_error_m": started.mean_body_error_m,
-            "trained_success_rate": trained.success_rate,
-            "trained_body_error_m": trained.mean_body_error_m,
-        }
-        extra = {"lr": ppo.lr, "stage": stage.sha256}
-        final = info(last.env_steps, last.update, extra) if better else info(0, 0, extra)
+        ran = run_course(runner, course, lambda progress, extra: info(progress.env_steps, progress.update, extra))
+    if started is None:
+        told = json.loads(ranks.from_first(b""))
+        return Trained(out, told["figures"], told["kept"])
+    last = ran.last
+    trained = _judge(stages, robot, net, config)
+    better = _grade(trained) > _grade(started)
+    if not better:
+        net.load_state_dict(initial)
+    figures = {
+        "env_steps": float(last.env_steps),
+        "env_steps_per_s": last.env_steps / last.seconds,
+        "train_s": last.seconds,
+        **_judged_figures("start", started),
+        **_judged_figures("trained", trained),
+    }
+    extra = {"lr": ppo.lr, "stage": stage.sha256}
+    final = info(last.env_steps, last.update, extra) if better else info(0, 0, extra)
+    kept = "trained" if better else "start"
+    manifest: dict[str, Any] = {
+        "provenance": provenance(config, inputs),
+        "figures": figures,
+        "kept": kept,
+        "warm_start": start.name if start else None,
+        "robot": robot.name,
+        "machine": machine_info(),
+        "seeds": [config.seed],
+        "processes": ranks.size,
+        "resumed_at_update": ran.begun_at,
+    }
+    with atomic_dir(out) as folder:
         save_checkpoint(folder / CHECKPOINT_FILE, net, final)
-        shutil.copyfile(work / LOG_FILE, folder / LOG_FILE)
-        if config.tensorboard:
-            shutil.copytree(work / CURVES_FOLDER, folder / CURVES_FOLDER)
-        kept = "trained" if better else "start"
-        manifest: dict[str, Any] = {
-            "provenance": provenance(config, inputs),
-            "figures": figures,
-            "kept": kept,
-            "warm_start": start.name if start else None,
-            "robot": robot.name,
-            "machine": machine_info(),
-            "seeds": [config.seed],
-            "resumed_at_update": begun_at,
-        }
+        keep_logs(work, folder)
         write_json(folder / MANIFEST_FILE, manifest)
     shutil.rmtree(work)
-    return Trained(out, figures, kept)
+    ranks.from_first(json.dumps({"figures": figures, "kept": kept}).encode())
+    return Trained(out, figures, kept, ran.profile)
 
 
 def _tracking_env(stage: Stage, config: TrainConfig, envs: int, seed: int, threads: int, dump: Path) -> TrackingEnv:
@@ -216,11 +250,46 @@ def _tracking_env(stage: Stage, config: TrainConfig, envs: int, seed: int, threa
     return TrackingEnv(backend, robot, stage.motions, config.task, dump=dump, final_policy_obs=False)
 
 
-def _actor_task(stage_path: Path, config: TrainConfig, out: Path, index: int) -> TrackingEnv:
-    """Return the environments of an actor's process, which has one thread and seeds of its own."""
+def _actor_task(stage_path: Path, config: TrainConfig, out: Path, seed: int, index: int) -> TrackingEnv:
+    """Return the environments of an actor's process, which has one thread and a seed of its own."""
     dump = out / f"nan_state_{index}.npz"
-    seed = config.seed + 1_000_003 * index
+    seed += 1_000_003 * index
     return _tracking_env(Stage.load(stage_path), config, config.envs // config.actors, seed, 1, dump)
+
+
+def _scene_task(paths: Sequence[Path], config: TrainConfig, out: Path, workers: int, index: int) -> TrackingEnv:
+    """Return the environments of a worker of several stages; they are dealt to the workers in turn."""
+    stage = Stage.load(paths[index % len(paths)])
+    seed = config.seed + 1_000_003 * index
+    return _tracking_env(stage, config, config.envs // workers, seed, 1, out / f"nan_state_{index}.npz")
+
+
+def _load_stages(paths: Sequence[Path]) -> list[Stage]:
+    if not paths:
+        raise InputError("no stage is given; make one with `bodydouble stage`")
+    return [Stage.load(path) for path in paths]
+
+
+def _check_scenes(stages: Sequence[Stage], config: TrainConfig, ranks: Ranks) -> None:
+    """Raise InputError where one policy cannot learn from these stages together."""
+    first = stages[0]
+    for stage in stages[1:]:
+        if stage.robot.name != first.robot.name:
+            raise InputError(
+                f"{stage.path}: is for robot {stage.robot.name}, {first.path} for {first.robot.name}; train one policy "
+                "for each robot"
+            )
+        if stage.control_hz != first.control_hz:
+            raise InputError(
+                f"{stage.path}: has {stage.control_hz:g} Hz, {first.path} {first.control_hz:g} Hz; build them alike"
+            )
+    workers = config.actors or len(stages)
+    if workers % len(stages):
+        raise InputError(f"config.actors is {workers}, expected 0 or a multiple of the {len(stages)} stages")
+    if config.envs % workers:
+        raise InputError(f"config.envs is {config.envs}, expected a multiple of the {workers} workers")
+    if ranks.size > 1:
+        raise InputError("several stages have Ray's workers; torchrun takes one stage")
 
 
 def _check_config(config: TrainConfig) -> None:
@@ -266,8 +335,27 @@ def check_fits(path: Path, info: CheckpointInfo, robot: str, joint_names: tuple[
         )
 
 
+def _judge(stages: Sequence[Stage], robot: TrackedRobot, net: ActorCritic, config: TrainConfig) -> list[Evaluation]:
+    return [_judge_one(stage, robot, net, config) for stage in stages]
+
+
+def _grade(judged: Sequence[Evaluation]) -> tuple[float, float]:
+    """Return what a better policy has more of: success, then exactness."""
+    return fmean(e.success_rate for e in judged), -fmean(e.mean_body_error_m for e in judged)
+
+
+def _judged_figures(when: str, judged: Sequence[Evaluation]) -> dict[str, float]:
+    success, exactness = _grade(judged)
+    figures = {f"{when}_success_rate": success, f"{when}_body_error_m": -exactness}
+    if len(judged) > 1:
+        for index, evaluation in enumerate(judged):
+            figures[f"{when}_success_rate_{index}"] = evaluation.success_rate
+            figures[f"{when}_body_error_m_{index}"] = evaluation.mean_body_error_m
+    return figures
+
+
 @torch.no_grad()
-def _judge(stage: Stage, robot: TrackedRobot, net: ActorCritic, config: TrainConfig) -> Evaluation:
+def _judge_one(stage: Stage, robot: TrackedRobot, net: ActorCritic, config: TrainConfig) -> Evaluation:
     seconds = max(motion.duration_s for motion in stage.motions) + 1.0
     task = TrackingConfig(
         control_hz=stage.control_hz, episode_s=seconds, end_hold_s=0.5, reset=ResetConfig.exact(),

@@ -18,6 +18,7 @@ COMMANDS = {
     "stage": ("bodydouble.cli.stage", "reconstruction -> MuJoCo stage and reference motion for a robot"),
     "retarget": ("bodydouble.cli.retarget", "motion file -> reference motion, its figures and a stage for a robot"),
     "train": ("bodydouble.cli.train", "train or fine-tune a policy on a stage"),
+    "sweep": ("bodydouble.cli.sweep", "train with many settings, seeds or stages, on one or many machines"),
     "distill": ("bodydouble.cli.distill", "make a policy that sees what a robot has of a teacher that sees more"),
     "export": ("bodydouble.cli.export", "checkpoint -> ONNX with its contract inside"),
     "inspect": ("bodydouble.cli.inspect", "check a policy file and print its contract: what it needs and does"),

@@ -13,14 +13,20 @@ def main(argv: list[str]) -> int:
 
 
 def _on_stage(argv: list[str]) -> int:
+    from policy.cluster import ClusterConfig
+    from policy.rl.ranks import joined
     from policy.train import TrainConfig, train
 
     @dataclass(frozen=True)
     class Options:
-        stage: Path
-        """Folder of the stage."""
+        stage: tuple[Path, ...]
+        """Folder of the stage; with several, one policy learns in all of them."""
         out: Path = Path("runs/policy")
         """Folder for policy.safetensors, policy.json and the log."""
+        profile: bool = False
+        """Record where the time of a few updates goes, into the folder "profile" of the output."""
+        machines: ClusterConfig = field(default_factory=ClusterConfig)
+        """Where the workers of several stages run."""
         config: TrainConfig = field(default_factory=TrainConfig)
         """Options of the training."""
 
@@ -29,11 +35,17 @@ def _on_stage(argv: list[str]) -> int:
         "own: bodydouble train --task reach --help."
     )
     options = parse(Options, argv, prog="train", description=description)
-    print(train(options.stage, options.out, options.config))
+    with joined() as ranks:
+        trained = train(
+            options.stage, options.out, options.config, ranks=ranks, profile=options.profile, machines=options.machines
+        )
+        if ranks.first:
+            print(trained)
     return 0
 
 
 def _at_task(name: str, argv: list[str]) -> int:
+    from policy.rl.ranks import joined
     from policy.train_task import TaskTrainConfig, default_config, train_task
     from sim.tasks.registry import task_config
 
@@ -47,6 +59,8 @@ def _at_task(name: str, argv: list[str]) -> int:
         """The task: velocity, reach or pick."""
         out: Path = Path("runs/policy")
         """Folder for policy.safetensors, policy.json and the log."""
+        profile: bool = False
+        """Record where the time of a few updates goes, into the folder "profile" of the output."""
         config: TaskTrainConfig = field(default_factory=lambda: default_config(name))
         """Options of the training."""
         setup: kind = field(default_factory=kind)  # type: ignore[valid-type]
@@ -55,5 +69,11 @@ def _at_task(name: str, argv: list[str]) -> int:
     options = parse(
         Options, argv, prog=f"train --task {name}", description="Train a policy for a task without a stage."
     )
-    print(train_task(options.task, options.robot, options.out, options.config, options.setup))
+    with joined(gpu=options.config.backend == "warp") as ranks:
+        trained = train_task(
+            options.task, options.robot, options.out, options.config, options.setup, ranks=ranks,
+            profile=options.profile,
+        )  # fmt: skip
+        if ranks.first:
+            print(trained)
     return 0
