@@ -125,8 +125,11 @@ def refine(clip: Clip, body: ClipPose, config: FitConfig) -> ClipPose:
 def _steps(clip: Clip, body: ClipPose, progress: np.ndarray, with_shape: bool, config: FitConfig) -> ClipPose:
     pose, root, shape = body.pose, body.root, body.shape
     what = "fitting pose and shape" if with_shape else "fitting every frame"
-    for done in track(progress, what, console=Console(stderr=True)):
-        step, shape_step = _clip_step(clip, ClipPose(pose, root, shape), float(done), with_shape, config)
+    for index, done in enumerate(track(progress, what, console=Console(stderr=True))):
+        # At the lower rate a short step is hardly there; only what the points say at the full rate tells it from a foot
+        # that stands, and a foot once pinned across a step does not come loose.
+        free = not with_shape and index < config.free_steps
+        step, shape_step = _clip_step(clip, ClipPose(pose, root, shape), float(done), with_shape, free, config)
         if not torch.isfinite(step).all():
             raise InputError("the fit diverged; raise config.fit.damping")
         pose, root = stepped(pose, root, limited(step))
@@ -181,7 +184,7 @@ def expected(
 
 
 def _clip_step(
-    clip: Clip, body: ClipPose, progress: float, with_shape: bool, config: FitConfig
+    clip: Clip, body: ClipPose, progress: float, with_shape: bool, free_feet: bool, config: FitConfig
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the Gauss-Newton step of all frames (T, 69) and of the shape (S,); progress goes from 0 to 1."""
     frames = len(body.pose)
@@ -202,7 +205,8 @@ def _clip_step(
     equations.add_accelerations(rows.flatten(1, 2), places.flatten(1), torch.full((3 * places.shape[1],), per_joint))
     per_bone = config.steady * (clip.fps**2 / 100) ** 2 / len(BONE_NAMES)
     equations.add_accelerations(torch.cat(turn_rows), turning, torch.full((turning.shape[1],), per_bone))
-    _add_planted(equations, clip, rows, places, progress, config)
+    if not free_feet:
+        _add_planted(equations, clip, rows, places, progress, config)
     if with_shape:
         model = clip.skin.body
         equations.add_shared(body.shape - model.shape_mean, config.shape * frames * (0.2 / model.shape_spread) ** 2)

@@ -27,6 +27,8 @@ class FitConfig:
     """Steps of the second pass."""
     iterations: int = 6
     """Steps of the last pass, over all frames with the shape found."""
+    free_steps: int = 3
+    """The first of them, in which no foot is held where it stands."""
     damping: float = 0.02
     """What is added to the normal equations' diagonal: larger steps less far."""
     threads: int = 0

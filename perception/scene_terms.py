@@ -99,5 +99,5 @@ def planted_soles(height: torch.Tensor, soles: torch.Tensor, fps: float, early: 
     frames = torch.arange(len(soles) - 1)
     before, after = (frames - half + 1).clamp_min(0), (frames + half).clamp_max(len(soles) - 1)
     speed = (soles[after] - soles[before]).norm(dim=-1) * fps / (after - before)[:, None]
-    near = 0.04 + 0.10 * early
-    return torch.exp(-((gap / near) ** 2)) * torch.exp(-((speed / 0.3) ** 2))
+    near = 0.03 + 0.11 * early
+    return torch.exp(-((gap / near) ** 2)) * torch.exp(-((speed / 0.2) ** 2))

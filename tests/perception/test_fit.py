@@ -9,6 +9,7 @@ import torch
 from bodydouble.errors import InputError
 from bodydouble.frames import quat_from_rotvec
 from bodydouble.motion import HumanMotion
+from perception import clip_fit
 from perception.body.anny_body import JOINT_NAMES, BodyState
 from perception.body.jacobian import JOINT_INFLUENCE, SIZE, Motions, stepped
 from perception.clip_fit import skin_of
@@ -105,6 +106,24 @@ def test_feet_swing_all_the_same(walker, walked):
         way = np.linalg.norm(np.diff(walked.joint_pos[:, ankle], axis=0), axis=1).sum()
         true = np.linalg.norm(np.diff(walker.joint_pos[:, ankle], axis=0), axis=1).sum()
         assert way == pytest.approx(true, rel=0.2)
+
+
+def test_feet_are_free_before_they_are_held(walker, monkeypatch):
+    """At the coarse rate a short step looks like standing: the last pass looks at the points before it holds a foot."""
+    held: list[float] = []
+    monkeypatch.setattr(clip_fit, "_add_planted", lambda *rest: held.append(rest[4]))
+    fit_body(seen_by(walker, EYES), 0.0, dataclasses.replace(FAST, free_steps=2), initial=guess(walker))
+    assert len(held) == FAST.coarse_iterations + FAST.iterations - 2
+    last = np.linspace(clip_fit.COARSE_SHARE, 1, FAST.iterations)
+    np.testing.assert_allclose(held[FAST.coarse_iterations :], last[2:])
+
+
+def test_a_foot_that_lifts_for_a_short_step_is_not_planted():
+    """Ten centimetres in 0.3 s, four centimetres high: the middle of it."""
+    share = torch.linspace(0, 1, 10)
+    soles = torch.zeros(10, 4, 3)
+    soles[..., 0], soles[..., 2] = 0.10 * share[:, None], 0.04 * torch.sin(torch.pi * share)[:, None]
+    assert planted_soles(soles[..., 2], soles, 30.0, 0.0)[3:6].max() < 0.05
 
 
 def test_frames_that_nobody_is_seen_in_are_bridged(walker):
