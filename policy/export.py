@@ -28,6 +28,7 @@ from bodydouble.observation import TRACKING_OFFSETS, tracking_spec
 from bodydouble.randomisation import Randomisation
 from policy.checkpoint import load_policy
 from policy.golden import Steps, onnx_steps, torch_steps
+from policy.interface import check_interface
 from policy.nets.policy_net import MeanPolicy, PolicyNet
 from policy.quantise import quantised
 from policy.train import check_fits
@@ -94,6 +95,7 @@ def export(policy: Path, stage_path: Path, out: Path, *, int8: bool = False) -> 
     robot = TrackedRobot.from_spec(stage.robot)
     spec = tracking_spec(len(robot.joint_names))
     check_fits(checkpoint, info, robot.name, robot.joint_names, spec.size)
+    check_interface(checkpoint, info, stage)
     net.eval()
     observations = visited_observations(stage, robot, net)
     model, steps, difference = checked_model(net, observations, out)

@@ -19,6 +19,8 @@ from bodydouble.artifacts import atomic_dir, inputs_hash, machine_info, provenan
 from bodydouble.errors import InputError
 from policy.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from policy.cluster import ClusterConfig, cluster
+from policy.interface import ENTRY as INTERFACE
+from policy.interface import check_interface, interface
 from policy.nets.actor_critic import ActorCritic, MeanPolicy, NetConfig
 from policy.optim.registry import AdamConfig
 from policy.rl import runner as rl
@@ -165,7 +167,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     seed, dump = ranks.seed(config.seed), rank_file(out / "nan_state.npz", ranks)
     env = _tracking_env(stage, config, 1 if config.actors or many else config.envs, seed, threads, dump)
-    net, before = _start_net(start, env, robot, config)
+    net, before = _start_net(start, env, stage, config)
     ppo = PPO(net, config.ppo, ranks)
     if not ranks.first:
         # The network is the same everywhere; what happens is not.
@@ -221,7 +223,7 @@ def train(
         **_judged_figures("start", started),
         **_judged_figures("trained", trained),
     }
-    extra = {"lr": ppo.lr, "stage": stage.sha256}
+    extra = {"lr": ppo.lr, "stage": stage.sha256, INTERFACE: interface(stage)}
     final = info(last.env_steps, last.update, extra) if better else info(0, 0, extra)
     kept = "trained" if better else "start"
     manifest: dict[str, Any] = {
@@ -314,12 +316,14 @@ def _start_path(warm_start: str, robot: str) -> Path:
 
 
 def _start_net(
-    start: Path | None, env: TrackingEnv, robot: TrackedRobot, config: TrainConfig
+    start: Path | None, env: TrackingEnv, stage: Stage, config: TrainConfig
 ) -> tuple[ActorCritic, CheckpointInfo | None]:
+    joints = stage.robot.joint_names
     if start is None:
-        return rl.make_net(env.reset(), len(robot.joint_names), config.net, torch.device("cpu")), None
+        return rl.make_net(env.reset(), len(joints), config.net, torch.device("cpu")), None
     net, info, _ = load_checkpoint(start)
-    check_fits(start, info, robot.name, robot.joint_names, env.spec.size)
+    check_fits(start, info, stage.robot.name, joints, env.spec.size)
+    check_interface(start, info, stage)
     return net, info
 
 

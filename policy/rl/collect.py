@@ -38,9 +38,20 @@ class Collector:
     """Goes on in a task from rollout to rollout. Arrays cross between task and torch here and nowhere else."""
 
     def __init__(self, task: VectorTask, net: ActorCritic, device: torch.device) -> None:
-        """Reset the task."""
+        """Reset the task.
+
+        Raises:
+            InputError: Its observations have other sizes than the network reads.
+        """
         self.task, self.device = task, device
         first = task.reset()
+        reads = {"policy": net.actor.norm.mean.shape[0], "critic": net.critic_norm.mean.shape[0]}
+        for name, size in reads.items():
+            if first[name].shape[1] != size:
+                raise InputError(
+                    f"the task gives {first[name].shape[1]} values for the {name}, the network reads {size}; start "
+                    "from a checkpoint of this task, or from none"
+                )
         self._on_torch = all(isinstance(value, torch.Tensor) for value in first.values())
         self._obs = self._to_torch(first)
         self._action_size, self._memory_size = net.log_std.shape[0], net.config.memory

@@ -101,7 +101,7 @@ class Runner(Training):
             tensors |= {f"net.{name}": t.contiguous() for name, t in self.ppo.net.state_dict().items()}
             with atomic_file(dump) as temporary:
                 save_file(tensors, str(temporary))
-            raise TrainingError(f"{error}; rollout and network are in {dump}") from None
+            raise TrainingError(f"{error}; rollout and network are in {dump}; see `bodydouble view {dump}`") from None
 
     def collect(self) -> dict[str, float]:
         """Fill the rollout with the present policy and return mean reward, failure rate and body error."""

@@ -64,8 +64,9 @@ class SceneRunner(Runner):
         if len({tuple(sorted(sizes.items())) for _, sizes in shapes}) > 1:
             raise TrainingError(f"the scenes' observations differ in size: {[sizes for _, sizes in shapes]}")
         envs = [count for count, _ in shapes]
+        net = ppo.net.config
         self._rollout = Rollout(
-            ppo.config.steps, sum(envs), shapes[0][1], _sizes(ppo)[2], device, ppo.net.config.memory
+            ppo.config.steps, sum(envs), shapes[0][1], _sizes(ppo)[2], device, net.memory, net.critics
         )
         ends = torch.tensor(envs).cumsum(0).tolist()
         self._columns = [slice(end - count, end) for end, count in zip(ends, envs, strict=True)]

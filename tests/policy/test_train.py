@@ -9,6 +9,7 @@ import torch
 
 from bodydouble.errors import InputError
 from policy.checkpoint import load_checkpoint, save_checkpoint
+from policy.interface import interface
 from policy.nets.actor_critic import NetConfig
 from policy.optim.registry import AdamConfig, NamoDConfig, optimizer_config
 from policy.rl.ppo import PPO, PPOConfig
@@ -47,7 +48,7 @@ def test_writes_network_manifest_and_log(trained: Trained, stage: Stage) -> None
     assert manifest["seeds"] == [0] and manifest["warm_start"] == "unitree_g1_tracking.safetensors"
     assert trained.figures["env_steps"] == lines[-1]["env_steps"] == 2 * 8 * 6
     _, info, _ = load_checkpoint(trained.path / "policy.safetensors")
-    assert info.extra["stage"] == stage.sha256
+    assert info.extra["stage"] == stage.sha256 and info.extra["interface"] == interface(stage)
 
 
 def test_the_better_network_is_kept(trained: Trained) -> None:
