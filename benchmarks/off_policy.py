@@ -4,9 +4,9 @@
 
 Both train on the same 8 environments of this project's simulation, with one thread. PPO has the settings of
 `benchmarks.rl`: 2048 steps per update, 5 passes of 8 minibatches. SAC has the recipe's, with the tasks' discount, a
-batch of 256, half a gradient step per environment step, and the entropy target of SAC as published, -1 per action,
-with a temperature of 0.1 at the start: in so few steps it could not rise from the recipe's 0.001.
-Every 2048 environment steps the action without noise is judged in environments of its own.
+batch of 256, half a gradient step per environment step, and the entropy target of SAC as published, -1 per action.
+Every 2048 environment steps the action without noise is judged in environments of its own; a training's return is the
+median of its last four judgements. PPO goes on for eight times as many steps, to see when it comes to SAC's return.
 
 A finished training is kept in --work, so that several calls share the work; the figures are those of all of them.
 """
@@ -49,7 +49,11 @@ TASKS: dict[str, tuple[Callable[..., GymnasiumTask], int]] = {
     "HalfCheetah-v5": (HalfCheetahVectorEnv, 32_768),
     "Reacher-v5": (ReacherVectorEnv, 16_384),
 }
-"""The task and the environment steps of a training."""
+"""The task and the environment steps of SAC's training."""
+LONGER = 8
+"""How many times as long PPO trains."""
+LAST = 4
+"""Judgements whose median is a training's return."""
 ENVS = 8
 JUDGE_EVERY = 2_048
 """Environment steps between judgements; one update of PPO."""
@@ -73,7 +77,7 @@ def make_training(learner: str, task: str, seed: int) -> Training:
         return Runner(env, PPO(make_net(first, env.action_size, NetConfig(LAYERS, LAYERS, STD), device), ppo), device)
     config = SACConfig(
         steps=JUDGE_EVERY // ENVS, gradient_steps=ENVS // 2, batch=256, buffer=TASKS[task][1] // ENVS, gamma=GAMMA,
-        target_entropy=-1.0, net=SoftNetConfig(actor_layers=LAYERS, critic_layers=LAYERS, temperature=0.1),
+        target_entropy=-1.0, net=SoftNetConfig(actor_layers=LAYERS, critic_layers=LAYERS),
     )  # fmt: skip
     net = make_soft_net(first, (1.0,) * env.action_size, config.net, device)
     return OffPolicyRunner(env, SAC(net, config), device)
@@ -109,26 +113,34 @@ def train(learner: str, task: str, seed: int) -> dict[str, Any]:
         judging += time.monotonic() - started
         print(f"{task} {learner} seed {seed}: {curve[-1]}", flush=True)
 
-    training.train(lambda progress: progress.env_steps >= TASKS[task][1], on_update)
+    steps = TASKS[task][1] * (LONGER if learner == "ppo" else 1)
+    training.train(lambda progress: progress.env_steps >= steps, on_update)
     return {"curve": [[n, round(s, 3), round(r, 3)] for n, s, r in curve]}
 
 
+def at(curve: list[list[float]], steps: int) -> float:
+    """Return the return after a number of environment steps."""
+    return float(np.median([value for count, _, value in curve if count <= steps][-LAST:]))
+
+
 def steps_to(curve: list[list[float]], target: float) -> float:
-    """Return the environment steps after which a return was first reached; all of them where it was not."""
-    return next((n for n, _, r in curve if r >= target), curve[-1][0])
+    """Return the environment steps after which a return was first kept, as `at` counts; all where it never was."""
+    return next((row[0] for row in curve if at(curve, int(row[0])) >= target), curve[-1][0])
 
 
 def summary(runs: dict[tuple[str, str], list[list[list[float]]]], tasks: list[str]) -> dict[str, float]:
-    """Return the figures of all finished trainings."""
+    """Return the figures of all finished trainings, medians of the seeds."""
     figures: dict[str, float] = {}
     for task in tasks:
-        last = {name: float(np.median([curve[-1][2] for curve in runs[task, name]])) for name in ("sac", "ppo")}
-        total = runs[task, "ppo"][0][-1][0]
-        reached = float(np.median([steps_to(curve, last["ppo"]) for curve in runs[task, "sac"]]))
-        for name, value in last.items():
-            figures[f"{name}_return_{task}"] = value
-            figures[f"{name}_train_s_{task}"] = float(np.median([curve[-1][1] for curve in runs[task, name]]))
-        figures[f"sac_env_steps_over_ppo_{task}"] = reached / total
+        steps = TASKS[task][1]
+        for name in ("sac", "ppo"):
+            found = [at(curve, steps) for curve in runs[task, name]]
+            figures[f"{name}_return_{task}"] = float(np.median(found))
+        reached = [steps_to(curve, figures[f"sac_return_{task}"]) for curve in runs[task, "ppo"]]
+        figures[f"ppo_env_steps_over_sac_{task}"] = float(np.median(reached)) / steps
+        figures[f"ppo_longer_return_{task}"] = float(
+            np.median([at(curve, LONGER * steps) for curve in runs[task, "ppo"]])
+        )
     return figures
 
 
@@ -140,6 +152,8 @@ def draw(runs: dict[tuple[str, str], list[list[list[float]]]], tasks: list[str])
             for index, curve in enumerate(runs[task, name]):
                 steps, _, returns = np.array(curve).T
                 axis.plot(steps / 1e3, returns, color=color, linewidth=1.2, label=name.upper() if index == 0 else None)
+        axis.axvline(TASKS[task][1] / 1e3, color="#999", linewidth=0.8, linestyle=":")
+        axis.set_xscale("symlog", linthresh=2.0)
         axis.set_title(task)
         axis.set_xlabel("environment steps, thousands")
     axes[0, 0].set_ylabel("return of the action without noise")

@@ -100,9 +100,10 @@ def peers_env(task: str) -> SyncVectorEnv:
     return SyncVectorEnv([lambda: gymnasium.make(task)] * ENVS, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
-def our_task(task: str, seed: int, threads: int, index: int = 0) -> GymTask:
-    """Return the task of one process of ours."""
-    return GymTask(TASKS[task](ENVS, threads=threads), seed + 1000 * index, GAMMA, WINDOW)
+def our_task(task: str, seed: int, threads: int, index: int = 0, clock: Clock | None = None) -> GymTask:
+    """Return the task of one process of ours, whose steps a clock may count as it counts the peers'."""
+    env: gymnasium.vector.VectorEnv = TASKS[task](ENVS, threads=threads)
+    return GymTask(Timed(env, clock) if clock else env, seed + 1000 * index, GAMMA, WINDOW)
 
 
 def our_ppo(observations: int, actions: int) -> PPO:
@@ -122,7 +123,7 @@ def our_ppo(observations: int, actions: int) -> PPO:
 
 
 def note(clock: Clock, progress: Progress) -> None:
-    """Take an update's figures; raise at the end."""
+    """Take an update's figures where the steps are made in another process; raise at the end."""
     clock.env_steps = progress.env_steps
     if "return" in progress.stats:
         clock.curve.append((progress.seconds, progress.env_steps, progress.stats["return"]))
@@ -132,9 +133,9 @@ def note(clock: Clock, progress: Progress) -> None:
 
 def train_ours(task: str, seed: int, clock: Clock) -> None:
     """Train with this project, on its batched simulation: collect and learn in turn, on all threads."""
-    gym_task = our_task(task, seed, torch.get_num_threads())
+    gym_task = our_task(task, seed, torch.get_num_threads(), clock=clock)
     ppo = our_ppo(gym_task.reset()["policy"].shape[1], gym_task.action_size)
-    Runner(gym_task, ppo, torch.device("cpu")).train(lambda progress: False, partial(note, clock))
+    Runner(gym_task, ppo, torch.device("cpu")).train(lambda progress: False, lambda progress: None)
 
 
 def train_ours_async(task: str, seed: int, clock: Clock) -> None:

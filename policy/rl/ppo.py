@@ -23,6 +23,9 @@ from policy.rl.objectives.samples import Samples
 from policy.rl.ranks import Ranks
 from policy.rl.rollout import Rollout
 
+_LARGEST_WEIGHT = 2.0
+"""Bound on the weight of a step that an older policy made."""
+
 
 @dataclass(frozen=True)
 class PPOConfig:
@@ -42,6 +45,8 @@ class PPOConfig:
     """What the policy maximises."""
     advantage: Literal["gae", "group"] = "gae"
     """"gae", or "group": the episode's return against its group's, without a value function; for whole episodes."""
+    recentre: bool = True
+    """Where an actor was behind: PPO's clip bounds what the update changes, not what was changed since it acted."""
     critic_weights: tuple[float, ...] = ()
     """Weight of each reward group's advantages, where there are several value functions; none: all alike."""
     value_weight: float = 1.0
@@ -125,9 +130,11 @@ class PPO:
         Raises:
             TrainingError: A loss is NaN or infinite.
         """
-        config = self.config
+        config, first = self.config, self.version
         self._check(rollout)
         data, advantage_stats = self._data(rollout)
+        if config.recentre and isinstance(config.objective, PPOClip) and not bool((rollout.version == first).all()):
+            self._recentre(data, rollout.steps)
         if config.schedule != ScheduleConfig():
             self.lr = config.optimizer.lr * config.schedule.factor(self.updates)
             set_lr(self.optimizer, self.lr)
@@ -136,7 +143,6 @@ class PPO:
         kept: dict[str, list[torch.Tensor]] = {}
         params = list(self.net.parameters())
         lowest_log_std = math.log(config.min_std)
-        first = self.version
         with Gradients(params) as gradients:
             for batch in self._batches(data, rollout.envs):
                 surrogate, value_loss, mean, more = self._losses(batch, rollout.steps)
@@ -217,6 +223,19 @@ class PPO:
             return data, {}
         data["advantage"] = self.ranks.standardised(advantages.flatten())
         return data, {}
+
+    @torch.no_grad()
+    def _recentre(self, data: dict[str, torch.Tensor], steps: int) -> None:
+        """Measure ratios from the present policy on, and weight what older ones did (arXiv 2110.00641).
+
+        The clip then bounds how far this update goes. Left at the policy that acted, it has cut off most of the samples
+        before the first step, as the updates since have used up its range.
+        """
+        mean = self.net.means(data["policy"], data["memory"], data["starts"], steps, normalised=True)
+        present = self.net.log_prob(data["action"], mean)
+        weight = torch.exp(present - data["log_prob"]).clamp(max=_LARGEST_WEIGHT)
+        data["advantage"] = weight * data["advantage"]
+        data["log_prob"], data["mean"] = present, mean
 
     def _losses(
         self, batch: dict[str, torch.Tensor], steps: int

@@ -269,6 +269,34 @@ def test_every_objective_learns(kind, advantage) -> None:
     assert ("whole_share" in stats) == (advantage == "group")
 
 
+def test_the_clip_is_centred_where_the_update_begins() -> None:
+    """An actor that was behind: without it, a first update has used up the range that a second one finds."""
+    clipped, moved = [], []
+    for recentre in (True, False):
+        net = constant_net([0.0, 0.0])
+        config = PPOConfig(target_kl=0.0, recentre=recentre, epochs=1, minibatches=4, optimizer=AdamConfig(lr=0.1))
+        ppo = PPO(net, config)
+        rollout = filled(net, 8, 64, lambda action: action[:, 0] - action[:, 1])
+        torch.manual_seed(1)
+        ppo.update(rollout)
+        before = mean_of(net)
+        clipped.append(ppo.update(rollout)["clipped"])
+        moved.append(mean_of(net)[0] - before[0])
+    assert clipped[0] < 0.6 * clipped[1] and moved[0] > moved[1]
+
+
+def test_what_an_older_policy_did_is_weighted() -> None:
+    # Action 1 under N(0, 1) and N(0.5, 1): log ratio 0.5 - 0.125; action -1: -0.5 - 0.125.
+    net = constant_net([0.5])
+    data = batch([1.0, 1.0], [1.0, -2.0], [0.0, 0.0])
+    data["action"] = torch.tensor([[1.0], [-1.0]])
+    data["log_prob"] = torch.full((2,), -0.5 - HALF_LOG_2PI)
+    PPO(net, PPOConfig())._recentre(data, steps=1)
+    assert data["advantage"].tolist() == pytest.approx([math.exp(0.375), -2.0 * math.exp(-0.625)])
+    assert data["log_prob"].tolist() == pytest.approx([-0.125 - HALF_LOG_2PI, -1.125 - HALF_LOG_2PI])
+    assert data["mean"].tolist() == [[0.5], [0.5]]
+
+
 def test_sequences_stay_whole_in_the_minibatches() -> None:
     torch.manual_seed(0)
     ppo = PPO(constant_net([0.0]), PPOConfig(epochs=2, minibatches=4, objective=GRPO()))
