@@ -73,7 +73,10 @@ class _Recorder:
             "position": seen.joint_pos[number].astype(np.float64),
             "velocity": seen.joint_vel[number].astype(np.float64),
         }
+        # -1: no accelerometer was read.
+        no_acceleration = np.array([-1.0, *[0.0] * 8])
         imu = {"header": header, "orientation": quat, "angular_velocity": gyro}
+        imu["linear_acceleration_covariance"] = no_acceleration
         odom = {"header": header, "pose": {"pose": {"position": position, "orientation": quat}}}
         write = self._writer.write
         write(INPUT_TOPICS["joint_states"], "sensor_msgs/msg/JointState", joints, t_ns)
