@@ -24,7 +24,7 @@ from policy.optim.registry import AnyOptimizer
 from policy.rl.gym_task import GymTask
 from policy.rl.ppo import PPO, PPOConfig
 from policy.rl.runner import Progress, Runner, make_net
-from policy.train import shipped_checkpoint
+from policy.shipped import shipped_checkpoint
 from sim.backend.cpu_batch import CpuBatch
 from sim.env.reacher_env import ReacherVectorEnv
 from sim.env.tracked_robot import TrackedRobot

@@ -31,7 +31,7 @@ from perception.synthetic.motions import MotionConfig, Segment
 from perception.synthetic.training_library import LibraryConfig, build_library
 from policy.checkpoint import load_checkpoint
 from policy.nets.actor_critic import MeanPolicy
-from policy.train import shipped_checkpoint
+from policy.shipped import shipped_checkpoint
 from sim.backend.cpu_batch import CpuBatch
 from sim.env.evaluate import evaluate
 from sim.env.tracked_robot import TrackedRobot

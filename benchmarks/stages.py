@@ -25,7 +25,7 @@ from bodydouble.report.figures import merge_figures
 from perception.importers.sevenscenes import SevenScenesConfig, import_sevenscenes
 from perception.reconstruct import reconstruct
 from policy.export import export
-from policy.train import shipped_checkpoint
+from policy.shipped import shipped_checkpoint
 from robot.policy_file import PolicyFile
 from sim.closed_loop import ClosedLoop, RobotModel, body_error, fallen
 from sim.stage import Stage, StageConfig, build_stage

@@ -28,6 +28,7 @@ from policy.rl.asynchronous import ActorConfig, AsyncRunner
 from policy.rl.ppo import PPO, PPOConfig
 from policy.rl.ranks import Ranks
 from policy.rl.scenes import SceneRunner
+from policy.shipped import shipped_checkpoint
 from policy.threads import use_threads
 from policy.training_run import (
     CHECKPOINT_FILE,
@@ -46,6 +47,9 @@ from sim.env.tracking_env import TrackingEnv
 from sim.stage.stage import Stage
 from sim.tasks.tracking.config import RandomisationConfig, ResetConfig, TrackingConfig
 
+SHIPPED = {"shipped": "tracking", "general": "general", "cmu_walk": "cmu_walk"}
+"""Kinds of the checkpoints that a training on a stage can start from, by the word that asks for them."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -53,7 +57,7 @@ class TrainConfig:
 
     warm_start: str = "shipped"
     """Where to start: "shipped" (the checkpoint that comes with bodydouble for the robot), "general" (the one for
-    walking, seats and platforms), "none", or a file."""
+    walking, seats and platforms), "cmu_walk" (the one for a real person's walk), "none", or a file."""
     updates: int = 12
     """Updates of PPO; each collects `ppo.steps` control steps of every environment."""
     envs: int = 256
@@ -101,18 +105,6 @@ class Trained:
             f"{1000 * f['start_body_error_m']:.0f} -> {1000 * f['trained_body_error_m']:.0f} mm; "
             f"kept the {self.kept} one"
         )
-
-
-def shipped_checkpoint(robot: str, kind: str = "tracking") -> Path:
-    """Return a checkpoint that comes with bodydouble for a robot: "tracking", or "general", which follows more kinds.
-
-    Raises:
-        InputError: There is none.
-    """
-    path = Path(__file__).parent / "checkpoints" / f"{robot}_{kind}.safetensors"
-    if not path.is_file():
-        raise InputError(f"no checkpoint is shipped for robot {robot}; train with --config.warm-start none")
-    return path
 
 
 def train(
@@ -307,8 +299,8 @@ def _check_config(config: TrainConfig) -> None:
 
 
 def _start_path(warm_start: str, robot: str) -> Path:
-    if warm_start in ("shipped", "general"):
-        return shipped_checkpoint(robot, "tracking" if warm_start == "shipped" else warm_start)
+    if warm_start in SHIPPED:
+        return shipped_checkpoint(robot, SHIPPED[warm_start])
     path = Path(warm_start)
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint; give a .safetensors file, or --config.warm-start none")

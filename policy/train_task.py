@@ -24,6 +24,7 @@ from policy.rl.privileged import PrivilegedEnv
 from policy.rl.ranks import Ranks, local_device
 from policy.rl.sac import SACConfig
 from policy.rl.training import Progress
+from policy.shipped import shipped_checkpoint
 from policy.threads import use_threads
 from policy.training_run import (
     CHECKPOINT_FILE,
@@ -47,7 +48,8 @@ class TaskTrainConfig:
     """How a policy is trained for a task."""
 
     warm_start: str = "none"
-    """Where to start: "none", or a checkpoint (.safetensors) of the same task and robot."""
+    """Where to start: "none", "shipped" (the checkpoint that comes with bodydouble for the task and robot), or one of
+    your own (.safetensors)."""
     updates: int = 400
     """Updates; each is of `ppo.steps` (or `sac.steps`) control steps of every environment."""
     envs: int = 256
@@ -145,7 +147,7 @@ def train_task(
     _check_config(config)
     groups = [group.split(",") for group in config.reward_groups]
     task = make_task(name, robot, setup)
-    inputs = {} if config.warm_start == "none" else {"start": _start_path(config.warm_start)}
+    inputs = {} if config.warm_start == "none" else {"start": _start_path(config.warm_start, name, robot)}
     settings = {"task": name, "robot": robot, "setup": dataclasses.asdict(setup), "train": dataclasses.asdict(config)}
     key = inputs_hash(settings, inputs)
     finished = finished_training(out, key, ranks)
@@ -272,7 +274,9 @@ def _check_config(config: TaskTrainConfig) -> None:
         raise InputError("config.envs times config.ppo.steps is less than config.ppo.minibatches; take more envs")
 
 
-def _start_path(warm_start: str) -> Path:
+def _start_path(warm_start: str, task: str, robot: str) -> Path:
+    if warm_start == "shipped":
+        return shipped_checkpoint(robot, task)
     path = Path(warm_start)
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint; give a .safetensors file, or --config.warm-start none")

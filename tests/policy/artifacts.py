@@ -10,7 +10,7 @@ import pytest
 
 from bodydouble.motion import RobotMotion
 from policy.export import export
-from policy.train import shipped_checkpoint
+from policy.shipped import shipped_checkpoint
 from robot.policy_file import PolicyFile
 from sim.retarget.kinematics import kinematics, make_robot_motion
 from sim.robots import RobotSpec, robot_spec

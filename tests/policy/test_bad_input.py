@@ -19,7 +19,8 @@ from policy.nets.actor_critic import ActorCritic, NetConfig
 from policy.optim.registry import AdamConfig
 from policy.rl.ppo import PPO, PPOConfig
 from policy.rl.runner import Runner
-from policy.train import shipped_checkpoint, train
+from policy.shipped import shipped_checkpoint
+from policy.train import train
 from policy.training_run import unfinished
 from sim.stage.stage import Stage
 from tests.policy.rl.reach_task import ReachTask

@@ -18,7 +18,7 @@ from policy.checkpoint import CheckpointInfo, load_checkpoint, restore_optimizer
 from policy.nets.actor_critic import ActorCritic, NetConfig
 from policy.rl.ppo import PPO, PPOConfig
 from policy.rl.runner import Runner
-from policy.train import shipped_checkpoint
+from policy.shipped import shipped_checkpoint
 from tests.policy.rl.reach_task import ReachTask
 
 SMALL = NetConfig(actor_layers=(6, 5), critic_layers=(4,), init_std=0.3)

@@ -19,7 +19,8 @@ from policy.checkpoint import load_checkpoint, save_checkpoint
 from policy.export import MAX_ABS_DIFF, export, visited_observations
 from policy.golden import onnx_steps
 from policy.nets.actor_critic import ActorCritic, NetConfig
-from policy.train import check_fits, shipped_checkpoint
+from policy.shipped import shipped_checkpoint
+from policy.train import check_fits
 from robot.policy_file import PolicyFile
 from robot.replay import replay
 from sim.env.tracked_robot import TrackedRobot

@@ -14,7 +14,8 @@ from policy.nets.actor_critic import NetConfig
 from policy.optim.registry import AdamConfig, NamoDConfig, optimizer_config
 from policy.rl.ppo import PPO, PPOConfig
 from policy.rl.rollout import Rollout
-from policy.train import TrainConfig, Trained, shipped_checkpoint, train, unfinished
+from policy.shipped import shipped_checkpoint
+from policy.train import TrainConfig, Trained, train, unfinished
 from sim.stage.stage import Stage
 
 TINY = TrainConfig(
@@ -174,11 +175,6 @@ def test_a_checkpoint_of_another_robot_is_refused(stage: Stage, tmp_path: Path) 
     save_checkpoint(other, net, dataclasses.replace(info, robot="unitree_h1"))
     with pytest.raises(InputError, match="is a policy for robot unitree_h1"):
         train(stage.path, tmp_path / "policy", dataclasses.replace(TINY, warm_start=str(other)))
-
-
-def test_no_checkpoint_is_shipped_for_every_robot() -> None:
-    with pytest.raises(InputError, match="no checkpoint is shipped for robot i2rt_yam; train with"):
-        shipped_checkpoint("i2rt_yam")
 
 
 def test_actors_in_processes_of_their_own_train_too(stage: Stage, tmp_path: Path) -> None:

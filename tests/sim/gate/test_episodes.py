@@ -16,7 +16,7 @@ from bodydouble.observation import RobotState
 from bodydouble.recording.reader import RecordingReader
 from policy.checkpoint import load_checkpoint, save_checkpoint
 from policy.export import export
-from policy.train import shipped_checkpoint
+from policy.shipped import shipped_checkpoint
 from robot.policy_file import PolicyFile
 from robot.replay import replay
 from robot.runtime import TickResult

@@ -10,7 +10,7 @@ import pytest
 from bodydouble.errors import ContractError, InputError
 from policy.checkpoint import load_checkpoint, save_checkpoint
 from policy.export import export
-from policy.train import shipped_checkpoint
+from policy.shipped import shipped_checkpoint
 from robot.policy_file import PolicyFile
 from sim.gate.verify import VerifyConfig, VerifyReport, check_stage, verify
 from sim.gate.wilson import wilson_interval
