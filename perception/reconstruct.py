@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ from perception.person_in_scene import StillConfig, skin_in_scene_m2, skin_over_
 from perception.scene_parts import PartsConfig, like_somebody, scene_parts
 from perception.segment import KnownBody, PersonPoints, PersonSearch, SegmentConfig, find_person
 from perception.skin import whole_body
+from perception.somebody import SomebodyConfig, no_somebody
 from perception.static_scene import SceneConfig, StaticScene, reconstruct_scene, without_remains
 from perception.tracking.tracker import TrackingConfig, track_cameras
 from perception.views import View, load_views
@@ -75,6 +77,8 @@ class ReconstructConfig:
     """The scene's planes and objects."""
     segment: SegmentConfig = field(default_factory=SegmentConfig)
     """The person's points."""
+    somebody: SomebodyConfig = field(default_factory=SomebodyConfig)
+    """When what has a person's size and moves is somebody."""
     still: StillConfig = field(default_factory=StillConfig)
     """The part of somebody who stays on one spot that is taken for furniture at first."""
     fit: FitConfig = field(default_factory=FitConfig)
@@ -240,11 +244,14 @@ def _found(
 
     Then what the person left in the scene is gone, and what is left between the clocks.
     """
-    search = find_person(placed.views, scene, config.segment, config.scene)
+    nobody = functools.partial(no_somebody, config=config.somebody)
+    search = find_person(placed.views, scene, config.segment, config.scene, nobody=nobody)
     coarse = dataclasses.replace(config.fit, iterations=0)
-    scene, search = without_still_person(
+    opened, still = without_still_person(
         scene, search, placed.views, _floor_z(scene), config.still, config.parts, config.segment, config.scene, coarse
     )
+    if still.person is not None and (still is search or nobody(still.person) is None):
+        scene, search = opened, still
     figures = dict(placed.figures)
     for number in range(ROUNDS):
         person = search.person

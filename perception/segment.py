@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,6 +102,7 @@ def find_person(
     config: SegmentConfig,
     scene_config: SceneConfig,
     known: KnownBody | None = None,
+    nobody: Callable[[PersonPoints], str | None] | None = None,
 ) -> PersonSearch:
     """Return the person's points at each time of the common base, from the first to the last frame with anybody.
 
@@ -116,6 +117,7 @@ def find_person(
         scene_config: Settings of the scene, for the votes on what moves.
         known: Where the person is, roughly. Only what is near counts then, and it need not have been free at other
             times: the lap of somebody who sits hides the seat for good.
+        nobody: Says why points that have a person's size and move are nobody's, or None; None asks no further.
     """
     start = min(int(view.times_ns[0]) for view in views)
     end = max(int(view.times_ns[-1]) for view in views)
@@ -131,6 +133,8 @@ def find_person(
         if fault is None and known is None:
             track = _without_furniture(track, views, config, scene_config)
             fault = None if track.sightings else "it stands where it is all the time"
+            if fault is None and nobody is not None:
+                fault = nobody(_points(track, times, views, config))
         if fault is None:
             people.append(track)
         else:
