@@ -102,15 +102,16 @@ def untrained(seed: int) -> float:
 
 def draw(table: dict[str, dict[str, list[float]]], start: float, lr: float) -> None:
     """Draw the returns over the staleness."""
+    counts = [int(n) for n in next(iter(table.values()))]
     figure, axis = plt.subplots(figsize=(7.5, 4.2))
     for name, row in table.items():
-        returns = np.array([row[str(n)] for n in STALENESS])
+        returns = np.array([row[str(n)] for n in counts])
         centre = np.median(returns, axis=1)
         spread = np.abs(np.stack([returns.min(axis=1), returns.max(axis=1)]) - centre)
-        axis.errorbar(STALENESS, centre, yerr=spread, marker="o", capsize=3, label=name)
+        axis.errorbar(counts, centre, yerr=spread, marker="o", capsize=3, label=name)
     axis.axhline(start, color="#999", linestyle=":", label="untrained")
     axis.set_xscale("log", base=2)
-    axis.set_xticks(STALENESS, [str(n) for n in STALENESS])
+    axis.set_xticks(counts, [str(n) for n in counts])
     axis.set_xlabel("gradient steps on one rollout")
     axis.set_ylabel("return of Reacher-v5 (median, range)")
     axis.set_ylim(bottom=min(2.5 * start, start - 1))
