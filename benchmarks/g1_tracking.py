@@ -1,11 +1,16 @@
 """How the shipped general G1 tracker follows motions that it was not trained on, without any training for them.
 
     python -m benchmarks.g1_tracking --work DIR [--sets heldout demo own cmu lafan1] [--stage runs/demo/stage]
+    python -m benchmarks.g1_tracking --work DIR --lafan1-library OUT
+    python -m benchmarks.g1_tracking --work DIR --sets lafan1 --checkpoint FILE --name trained
 
 Sets: `heldout`, 50 generated clips of seeds and boxes of their own; `demo`, a stage of the demo; `own`, a squat and a
 reach and turn; `cmu` and `lafan1`, recordings under BODYDOUBLE_DATA. Every clip is followed in MuJoCo from its first
-frame, per tier of the gate; LAFAN1's minutes are cut into windows of 10 s. A clip that was judged before with the same
-checkpoint is not judged again.
+frame, per tier of the gate; LAFAN1's minutes are cut into windows of 10 s, each of which begins and ends in full
+motion. A clip that was judged before with the same checkpoint is not judged again.
+
+The second line writes what a policy for the LAFAN1 clips is trained on (`policy.pretrain`), the third judges that
+policy. Their licence lets neither the clips nor such a policy be shipped.
 """
 
 from __future__ import annotations
@@ -45,7 +50,7 @@ from sim.robots import robot_spec
 from sim.stage.stage import PHYSICS_DT, Stage
 from sim.stage.write import add_floor
 from sim.tasks.tracking.config import ResetConfig, TrackingConfig
-from sim.tasks.tracking.library import load_library
+from sim.tasks.tracking.library import load_library, save_library
 
 RESULTS = Path(__file__).parent / "results" / "rl.json"
 HELDOUT = LibraryConfig(Path("heldout"), clips=12, robot_clips=45, seed=9500, blocks_seed=9500)
@@ -75,6 +80,8 @@ class Clip:
     """The reference."""
     model: mujoco.MjModel
     """The model that it is followed in."""
+    end_hold_s: float = 0.5
+    """Time that the last pose is held; none where a motion is cut off."""
 
 
 def heldout(work: Path) -> Iterator[Clip]:
@@ -126,14 +133,25 @@ def lafan1(data: Path) -> Iterator[Clip]:
         seconds = load_lafan1(path, robot).duration_s
         for start in np.arange(0.0, seconds - WINDOW_S, WINDOW_S):
             motion = load_lafan1(path, robot, start_s=float(start), end_s=float(start + WINDOW_S))
-            yield Clip(f"lafan1_{path.stem.split('_')[0]}_{start:.0f}", motion, model)
+            yield Clip(f"lafan1_{path.stem.split('_')[0]}_{start:.0f}", motion, model, end_hold_s=0.0)
+
+
+def write_lafan1_library(data: Path, out: Path) -> None:
+    """Write model, robot and the windows of the LAFAN1 clips for `policy.pretrain`."""
+    out.mkdir(parents=True, exist_ok=True)
+    mujoco.mj_saveModel(flat_model(), str(out / "model.mjb"))
+    TrackedRobot.from_spec(robot_spec(ROBOT)).save(out / "robot.json")
+    save_library([clip.motion for clip in lafan1(data)], out / "library.npz")
 
 
 def judge(clip: Clip, tier: int, episodes: int, policy: MeanPolicy, robot: TrackedRobot, seed: int) -> dict[str, float]:
     """Return the share of episodes that followed a clip to its end, and the mean body error."""
     seconds = clip.motion.duration_s + 1.0
     task = TrackingConfig(
-        episode_s=seconds, end_hold_s=0.5, reset=ResetConfig.exact(), randomisation=TIERS[tier].randomisation
+        episode_s=seconds,
+        end_hold_s=clip.end_hold_s,
+        reset=ResetConfig.exact(),
+        randomisation=TIERS[tier].randomisation,
     )
     env = TrackingEnv(CpuBatch(clip.model, episodes, seed, 1), robot, [clip.motion], task)
 
@@ -162,6 +180,8 @@ def figures_of(results: dict[str, dict[str, float]]) -> dict[str, float]:
     wanted["g1_general_clips"] = float(sum(bool(re.fullmatch(r"heldout_\d+ T1", name)) for name in results))
     for stem in sorted({name.split("_")[1] for name in results if name.startswith("lafan1_")}):
         wanted[f"g1_general_t0_success_lafan1_{stem}"] = mean(rf"lafan1_{stem}_\d+ T0")
+        wanted[f"g1_trained_t0_success_lafan1_{stem}"] = mean(rf"trained_lafan1_{stem}_\d+ T0")
+        wanted[f"g1_trained_t0_body_error_m_lafan1_{stem}"] = mean(rf"trained_lafan1_{stem}_\d+ T0", "body_error_m")
     # A policy specialised on a clip counts before the general one.
     for kind in ("own", "cmu", "demo", "specialised"):
         for name in sorted(results):
@@ -178,12 +198,16 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["heldout", "demo", "own", "cmu", "lafan1"], help="what to judge")
     parser.add_argument("--stage", type=Path, default=Path("runs/demo/stage"), help="the demo's stage")
     parser.add_argument("--checkpoint", type=Path, default=None, help="policy; none takes the shipped general one")
-    parser.add_argument("--name", default="", help="name of a specialised policy's clip; it is judged on --stage")
+    parser.add_argument("--name", default="", help="of a specialised policy: its clip's, judged on --stage; or trained")
+    parser.add_argument("--lafan1-library", type=Path, default=None, help="only write the LAFAN1 clips for training")
     parser.add_argument("--episodes", type=int, default=2, help="episodes of each clip in T1 and T2")
     parser.add_argument("--tiers", type=int, nargs="+", default=[0, 1, 2], help="tiers to judge in")
     parser.add_argument("--results", type=Path, default=RESULTS, help="file that receives the figures")
     args = parser.parse_args()
     data = Path(os.environ.get("BODYDOUBLE_DATA", "../shared/data"))
+    if args.lafan1_library:
+        write_lafan1_library(data, args.lafan1_library)
+        return
     checkpoint = args.checkpoint or shipped_checkpoint(ROBOT, "general")
     net, _, _ = load_checkpoint(checkpoint)
     policy, robot = MeanPolicy(net), TrackedRobot.from_spec(robot_spec(ROBOT))
@@ -199,14 +223,15 @@ def main() -> None:
         "lafan1": lambda: lafan1(data),
     }
     console = Console(stderr=True)
+    trained = args.name == "trained"
     clips = (
         list(stage_clips(args.stage, f"specialised_{args.name}"))
-        if args.name
+        if args.name and not trained
         else [clip for name in args.sets for clip in sources[name]()]
     )
     for clip in track(clips, "clips", console=console):
         for tier in [0] if clip.name.startswith("lafan1") else args.tiers:
-            row = f"{clip.name} T{tier}"
+            row = f"{'trained_' if trained else ''}{clip.name} T{tier}"
             episodes = args.episodes * (10 if clip.name.startswith(("demo", "own", "cmu", "specialised")) else 1)
             if row not in results:
                 results[row] = judge(clip, tier, 1 if tier == 0 else episodes, policy, robot, seed=tier)

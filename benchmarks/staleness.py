@@ -1,6 +1,6 @@
 """How old experience may be: return after a fixed number of gradient steps, each rollout cut into N of them.
 
-    python -m benchmarks.staleness [--seeds 0 1 2] [--lr 0.001] [--staleness 1 4 16 64]
+    python -m benchmarks.staleness [--seeds 0 1 2] [--lr 0.001] [--staleness 1 4 16 64] [--gradient-steps 768]
 
 With N gradient steps on one rollout the last of them learns from actions that are N - 1 steps old. The task is
 Reacher-v5 (episodes of 50 steps, so that whole episodes are sequences); batches of 32 episodes, one pass, Adam without
@@ -58,7 +58,9 @@ RESULTS = Path(__file__).parent / "results" / "rl.json"
 PICTURE = Path(__file__).parent.parent / "docs" / "images" / "bench_staleness.png"
 
 
-def train(objective: Objective, staleness: int, lr: float, seed: int) -> tuple[float, float, float]:
+def train(
+    objective: Objective, staleness: int, lr: float, seed: int, gradient_steps: int
+) -> tuple[float, float, float]:
     """Return the first and the last mean return and the mean kernel weight of the last quarter (or NaN)."""
     torch.manual_seed(seed)
     torch.set_num_threads(1)
@@ -81,10 +83,10 @@ def train(objective: Objective, staleness: int, lr: float, seed: int) -> tuple[f
     def note(progress: Progress) -> None:
         if len(task.finished) == JUDGED and not first:
             first.append(task.mean_return)
-        if progress.update * staleness > 0.75 * GRADIENT_STEPS:
+        if progress.update * staleness > 0.75 * gradient_steps:
             weights.append(progress.stats.get("weight", float("nan")))
 
-    runner.train(lambda p: p.update * staleness >= GRADIENT_STEPS, note)
+    runner.train(lambda p: p.update * staleness >= gradient_steps, note)
     task.finished.clear()
     while len(task.finished) < JUDGED:
         runner.collect()
@@ -100,7 +102,7 @@ def untrained(seed: int) -> float:
     return task.mean_return
 
 
-def draw(table: dict[str, dict[str, list[float]]], start: float, lr: float) -> None:
+def draw(table: dict[str, dict[str, list[float]]], start: float, lr: float, gradient_steps: int) -> None:
     """Draw the returns over the staleness."""
     counts = [int(n) for n in next(iter(table.values()))]
     figure, axis = plt.subplots(figsize=(7.5, 4.2))
@@ -115,7 +117,7 @@ def draw(table: dict[str, dict[str, list[float]]], start: float, lr: float) -> N
     axis.set_xlabel("gradient steps on one rollout")
     axis.set_ylabel("return of Reacher-v5 (median, range)")
     axis.set_ylim(bottom=min(2.5 * start, start - 1))
-    axis.set_title(f"{GRADIENT_STEPS} gradient steps of {EPISODES} episodes, lr {lr:g}")
+    axis.set_title(f"{gradient_steps} gradient steps of {EPISODES} episodes, lr {lr:g}")
     axis.legend(frameon=False, fontsize=8, ncols=2)
     figure.savefig(PICTURE, dpi=110, bbox_inches="tight")
 
@@ -126,6 +128,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=LR, help="the default learns best at N = 1")
     parser.add_argument("--staleness", type=int, nargs="+", choices=STALENESS, default=list(STALENESS))
     parser.add_argument("--objectives", nargs="+", choices=OBJECTIVES, default=list(OBJECTIVES))
+    parser.add_argument("--gradient-steps", type=int, default=GRADIENT_STEPS, help="of every training")
     parser.add_argument("--work", type=Path, default=Path("runs/bench/staleness"), help="finished runs are kept here")
     parser.add_argument("--shard", type=int, nargs=2, default=(0, 1), metavar=("I", "K"), help="only every K-th run")
     options = parser.parse_args()
@@ -136,14 +139,15 @@ def main() -> None:
     todo = [(s, n, name) for n in reversed(options.staleness) for s in options.seeds for name in options.objectives]
     shard, shards = options.shard
     todo = todo[shard::shards]
+    longer = "" if options.gradient_steps == GRADIENT_STEPS else f"_{options.gradient_steps}"
     begun = time.monotonic()
     for index, (seed, staleness, name) in enumerate(todo):
         trained = name if staleness > 1 else "none"
-        kept = options.work / f"{trained}_{staleness}_{options.lr:g}_{seed}.json"
+        kept = options.work / f"{trained}_{staleness}_{options.lr:g}_{seed}{longer}.json"
         if kept.exists():
             found = read_json(kept)
         else:
-            _, last, weight = train(OBJECTIVES[trained], staleness, options.lr, seed)
+            _, last, weight = train(OBJECTIVES[trained], staleness, options.lr, seed, options.gradient_steps)
             found = {"return": last, "weight": None if np.isnan(weight) else weight}
             options.work.mkdir(parents=True, exist_ok=True)
             write_json(kept, found)
@@ -165,12 +169,14 @@ def main() -> None:
     ratio = {name: row["64"] / row["4"] if row["64"] > 0 else 0.0 for name, row in share.items()}
     figures = {f"{name if name != 'none' else 'uncorrected'}_n64_over_n4": value for name, value in ratio.items()}
     figures["vespo_n64_over_n4"] = max(ratio["vespo_sequence"], ratio["vespo_step"])
-    if options.lr != LR:
-        figures = {f"{name}_lr_{options.lr:g}": value for name, value in figures.items()}
+    setting = f"lr_{options.lr:g}" + longer
+    if setting != f"lr_{LR:g}":
+        figures = {f"{name}_{setting}": value for name, value in figures.items()}
     merge_figures(
         RESULTS,
-        f"staleness_lr_{options.lr:g}",
-        f"python -m benchmarks.staleness --seeds {' '.join(map(str, options.seeds))} --lr {options.lr:g} --staleness "
+        f"staleness_{setting}",
+        f"python -m benchmarks.staleness --seeds {' '.join(map(str, options.seeds))} --lr {options.lr:g} "
+        f"--gradient-steps {options.gradient_steps} --staleness "
         f"{' '.join(map(str, options.staleness))} --objectives {' '.join(options.objectives)}",
         figures,
         seeds=options.seeds,
@@ -179,8 +185,8 @@ def main() -> None:
         share_of_the_way=share,
         kernel_weight=weights,
     )
-    if options.lr == LR:
-        draw(table, start, options.lr)
+    if setting == f"lr_{LR:g}":
+        draw(table, start, options.lr, options.gradient_steps)
     for name, value in ratio.items():
         print(f"{name:16s} N=64 over N=4: {value:.3f}   share of the way {share[name]}")
 

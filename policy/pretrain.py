@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     model, robot, motions = _what_to_follow(args)
     print(f"{len(motions)} motions, {sum(m.duration_s for m in motions):.0f} s", flush=True)
     backend = _backend(args, model, args.envs)
-    config = TrackingConfig(randomisation=RandomisationConfig(push_speed=args.push_speed))
+    config = TrackingConfig(end_hold_s=args.end_hold_s, randomisation=RandomisationConfig(push_speed=args.push_speed))
     task = TrackingEnv(backend, robot, motions, config, dump=out / "nan_state.npz", final_policy_obs=False)
     net = make_net(task.reset(), len(robot.joint_names), NetConfig(memory=args.memory), device)
     begun_at = 0
@@ -142,7 +142,10 @@ def figures_of(
 
     for name, randomisation in (("clean", RandomisationConfig.none()), ("randomised", RandomisationConfig())):
         config = TrackingConfig(
-            episode_s=longest + 1.0, randomisation=randomisation, reset=ResetConfig.exact(), end_hold_s=0.5
+            episode_s=longest + 1.0,
+            randomisation=randomisation,
+            reset=ResetConfig.exact(),
+            end_hold_s=min(0.5, args.end_hold_s),
         )
         envs = min(args.envs, max(256, 4 * len(motions)))
         task = TrackingEnv(_backend(args, model, envs), robot, motions, config)
@@ -185,6 +188,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=1e-3, help="learning rate")
     parser.add_argument(
         "--push-speed", type=float, default=RandomisationConfig.push_speed, help="largest push, m/s; 0: none"
+    )
+    parser.add_argument(
+        "--end-hold-s", type=float, default=TrackingConfig.end_hold_s, help="time that a clip's last pose is held, s"
     )
     parser.add_argument("--start", default="", help="checkpoint whose network to start from, as at a first update")
     parser.add_argument("--judge", default="", help="library of motions to judge the policy on; none: the training's")
