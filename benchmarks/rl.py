@@ -5,9 +5,10 @@
 Every library trains the same network with the same batches, learning rate, discount, clip and reward scaling, on
 Gymnasium's HalfCheetah-v5, Ant-v5 and Humanoid-v5: 32 environments, 64 steps, 5 passes of 8 minibatches, two threads.
 The peers step Gymnasium's own environments, as their users do; a row more gives rsl_rl this project's simulation. Ours
-is measured in turn (collect, then learn, on both threads) and asynchronous (an actor with one, the learner with one);
-the figures named speedup_vs are those of collecting and learning in turn, which is the default of training, the others
-are named speedup_async_vs. Runs are interleaved; on a task each has the same wall-clock.
+is measured with an actor in a process of its own (`train --config.actors 1`: the simulation has both cores as far as
+the learner's thread leaves them) and in turn (collect, then learn, on both threads). The figures named speedup_vs are
+those with an actor, the others are named speedup_in_turn_vs. Runs are interleaved; on a task each has the same
+wall-clock.
 
 The stated return of a task is nine tenths of the way that Stable-Baselines3 came in that time (median of the seeds,
 from its first value on), so no run of ours sets it. The figure is the quotient of the median times to it; a training
@@ -42,7 +43,7 @@ from bodydouble.artifacts import read_json
 from bodydouble.report.figures import merge_figures
 
 THREADS = 2
-MODES = {"ours": "speedup", "ours_async": "speedup_async"}
+MODES = {"ours": "speedup_in_turn", "ours_async": "speedup"}
 """How the figures of our two ways of training are named."""
 WAY = 0.9
 PEERS = ("stable-baselines3", "rsl-rl-lib", "gymnasium", "torch")
@@ -136,6 +137,8 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--learners", nargs="+", choices=LEARNERS, default=list(LEARNERS))
     parser.add_argument("--lanes", type=int, default=1, help="trainings at once, two cores each")
+    parser.add_argument("--part", default="speed", help="name of the results in the file")
+    parser.add_argument("--machine", default="this one", help="where the finished runs of --work were made")
     parser.add_argument("--work", type=Path, default=Path("runs/bench/rl"), help="finished runs are kept here")
     options = parser.parse_args()
     if len(options.seconds) == 1:
@@ -167,11 +170,12 @@ def main() -> None:
         print(task, f"stated return {targets[task]:.0f}", {k: round(v, 1) for k, v in seconds.items()})
     merge_figures(
         RESULTS,
-        "speed",
+        options.part,
         f"python -m benchmarks.rl --seconds {' '.join(f'{s:g}' for s in options.seconds)} --tasks "
         f"{' '.join(options.tasks)} --learners {' '.join(options.learners)} --lanes {options.lanes}",
         figures,
-        mode="speedup_vs: collecting and learning in turn; speedup_async_vs: an actor in a process of its own",
+        mode="speedup_vs: an actor in a process of its own; speedup_in_turn_vs: collecting and learning in turn",
+        made_on=options.machine,
         seeds=options.seeds,
         versions_too={name: importlib.metadata.version(name) for name in PEERS},
         table=table,

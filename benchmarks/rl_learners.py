@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
+import tempfile
 import time
 from collections import deque
 from functools import partial
@@ -49,13 +51,15 @@ class TimeIsOverError(Exception):
 class Clock:
     """Counts environment steps and the returns of finished episodes, and ends a training when its time is over."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, log: Path | None = None) -> None:
+        """Start at the first step; every point of the curve goes to `log` too, for who reads it in another process."""
         self.limit = seconds
         self.begun: float | None = None
         self.env_steps = 0
         self.finished: deque[float] = deque(maxlen=WINDOW)
         self.running = np.zeros(ENVS)
         self.curve: list[tuple[float, int, float]] = []
+        self.log = log
 
     def step(self, reward: np.ndarray, done: np.ndarray) -> None:
         """Take unscaled rewards (N,) and ends (N,) of one step; raise TimeIsOverError at the end."""
@@ -69,6 +73,9 @@ class Clock:
             self.running[done] = 0.0
             if len(self.finished) == WINDOW:
                 self.curve.append((elapsed, self.env_steps, float(np.mean(self.finished))))
+                if self.log is not None:
+                    with open(self.log, "a") as file:
+                        file.write(json.dumps(self.curve[-1]) + "\n")
         if elapsed > self.limit:
             raise TimeIsOverError
 
@@ -122,15 +129,6 @@ def our_ppo(observations: int, actions: int) -> PPO:
     return PPO(ActorCritic(observations, observations, actions, NetConfig(LAYERS, LAYERS, STD)), config)
 
 
-def note(clock: Clock, progress: Progress) -> None:
-    """Take an update's figures where the steps are made in another process; raise at the end."""
-    clock.env_steps = progress.env_steps
-    if "return" in progress.stats:
-        clock.curve.append((progress.seconds, progress.env_steps, progress.stats["return"]))
-    if progress.seconds > clock.limit:
-        raise TimeIsOverError
-
-
 def train_ours(task: str, seed: int, clock: Clock) -> None:
     """Train with this project, on its batched simulation: collect and learn in turn, on all threads."""
     gym_task = our_task(task, seed, torch.get_num_threads(), clock=clock)
@@ -138,14 +136,29 @@ def train_ours(task: str, seed: int, clock: Clock) -> None:
     Runner(gym_task, ppo, torch.device("cpu")).train(lambda progress: False, lambda progress: None)
 
 
+def actor_task(task: str, seed: int, threads: int, log: Path, index: int) -> GymTask:
+    """Return the task of an actor's process; steps count there, as they do where they are made by the learner."""
+    return our_task(task, seed, threads, index, Clock(float("inf"), log))
+
+
 def train_ours_async(task: str, seed: int, clock: Clock) -> None:
-    """The same with an actor in a process of its own: it has one thread, the learner the others."""
-    threads = max(1, torch.get_num_threads() - 1)
-    torch.set_num_threads(threads)
+    """The same with an actor in a process of its own: the learner has one thread, the simulation all of them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads - 1))
     probe = our_task(task, seed, 1)
     ppo = our_ppo(probe.reset()["policy"].shape[1], probe.action_size)
-    with AsyncRunner(partial(our_task, task, seed, 1), ppo, torch.device("cpu"), ActorConfig(seed=seed)) as runner:
-        runner.train(lambda progress: False, partial(note, clock))
+
+    def stop(progress: Progress) -> bool:
+        clock.env_steps = progress.env_steps
+        return progress.seconds > clock.limit
+
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "curve.jsonl"
+        make_task = partial(actor_task, task, seed, threads, log)
+        with AsyncRunner(make_task, ppo, torch.device("cpu"), ActorConfig(seed=seed)) as runner:
+            runner.train(stop, lambda progress: None)
+        curve = [json.loads(line) for line in log.read_text().splitlines()]
+    clock.curve = [(s, n, r) for s, n, r in curve if s <= clock.limit]
 
 
 def train_sb3(task: str, seed: int, clock: Clock) -> None:

@@ -245,10 +245,13 @@ def _tracking_env(stage: Stage, config: TrainConfig, envs: int, seed: int, threa
 
 
 def _actor_task(stage_path: Path, config: TrainConfig, out: Path, seed: int, index: int) -> TrackingEnv:
-    """Return the environments of an actor's process, which has one thread and a seed of its own."""
+    """Return the environments of an actor's process, which has a seed of its own."""
     dump = out / f"nan_state_{index}.npz"
     seed += 1_000_003 * index
-    return _tracking_env(Stage.load(stage_path), config, config.envs // config.actors, seed, 1, dump)
+    # Its share of all cores: while the learner waits for rollouts no core is idle.
+    threads = max(1, use_threads(config.threads) // config.actors)
+    torch.set_num_threads(1)
+    return _tracking_env(Stage.load(stage_path), config, config.envs // config.actors, seed, threads, dump)
 
 
 def _scene_task(paths: Sequence[Path], config: TrainConfig, out: Path, workers: int, index: int) -> TrackingEnv:

@@ -218,11 +218,6 @@ class AsyncRunner(Runner):
         }
         return {**stats, "lag": float(self._generation - min(f.generation for f in found))}
 
-    def _first_look(self) -> None:
-        super()._first_look()
-        # What was collected with a normaliser that had seen nothing is not learned from.
-        self._oldest = self._generation + 1
-
     def _snapshot(self) -> dict[str, torch.Tensor]:
         """Return the learner's random state; the actors' episodes are not kept."""
         return {"rng.cpu": torch.get_rng_state()}

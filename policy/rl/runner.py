@@ -48,15 +48,17 @@ class Runner(Training):
         return self._rollout.steps * self._rollout.envs * self.ranks.size
 
     def begin(self) -> None:
-        """Let a fresh network look at the task."""
-        if float(self.ppo.net.actor.norm.count) == 0:
-            self._first_look()
+        """Do nothing: the first rollout is looked at and learned from."""
 
     def advance(self, dump: Path | None) -> dict[str, float]:
         """Collect a rollout, learn from it and return the figures of both."""
+        fresh = float(self.ppo.net.actor.norm.count) == 0
         collected = self.collect()
+        if fresh:
+            self._look()
         stats = {**collected, **self._learn(dump)}
-        self._update_norm()
+        if not fresh:
+            self._update_norm()
         self.ranks.check_alike(self.ppo.net, self.ppo.lr)
         return self.ranks.mean_stats(stats)
 
@@ -110,10 +112,13 @@ class Runner(Training):
             value_rollout(self.ppo.net, self._rollout)
         return stats
 
-    def _first_look(self) -> None:
-        """Look at the task, so that the first update does not learn from raw observations."""
-        self.collect()
+    def _look(self) -> None:
+        """Fit a fresh network's normaliser to its first rollout, so that it does not learn from raw observations."""
         self._update_norm()
+        with phase("value"):
+            value_rollout(self.ppo.net, self._rollout)
+        # Behind a normaliser that has seen nothing acted another policy than the one that learns.
+        self._rollout.version.fill_(self.ppo.version - 1)
 
     def _update_norm(self) -> None:
         # Between rollouts only: within one, old and new log-probabilities must see the same normaliser.

@@ -97,13 +97,17 @@ def test_the_stored_log_probabilities_are_those_of_the_collecting_policy() -> No
         torch.testing.assert_close(mean, data["mean"])
 
 
-def test_a_fresh_network_looks_at_the_task_first() -> None:
-    """One rollout for the normaliser comes before the first update, none when the network has seen the task."""
+def test_a_fresh_network_looks_at_its_first_rollout_before_it_learns_from_it() -> None:
+    """Its normaliser takes each rollout once; it learns from none as from one of the policy that learns."""
     task = ReachTask(4)
     runner = runner_of(task, steps=5)
     last = runner.train(updates(1), ignore)
-    assert task.steps == 10 and last.env_steps == 20
-    assert float(runner.ppo.net.actor.norm.count) == 40
+    assert task.steps == 5 and last.env_steps == 20
+    assert float(runner.ppo.net.actor.norm.count) == 20
+    data = runner._rollout.flat()
+    torch.testing.assert_close(runner.ppo.net.actor.norm.mean, data["policy"].mean(dim=0))
+    torch.testing.assert_close(runner.ppo.net.critic_norm.mean, data["critic"].mean(dim=0))
+    assert (data["version"] == -1).all()
     again = Runner(task, runner.ppo, CPU).train(updates(2), ignore)
     assert task.steps == 20 and again.env_steps == 40 and again.update == 2
 
@@ -154,8 +158,8 @@ def test_nan_in_a_reward_ends_the_training(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     with pytest.raises(TrainingError, match="not finite"):
         runner_of(BrokenTask(4), steps=5).train(updates(9), ignore, log)
-    # The first look takes 5 steps, the first update 5 more; the second one meets the NaN.
-    assert len(log.read_text().splitlines()) == 1
+    # Two updates take 5 steps each; the third one meets the NaN.
+    assert len(log.read_text().splitlines()) == 2
 
 
 def test_diverging_physics_end_the_training_and_leave_the_state(stage: Stage, tmp_path: Path) -> None:
