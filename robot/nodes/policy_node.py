@@ -82,6 +82,11 @@ SWITCH_INTERVAL_S = 0.0001
 """How long the executor's thread may keep the interpreter from a control thread that is due, s."""
 REHEARSAL_NS = 2_000_000
 """How long before a tick the control thread rehearses it, ns; above a fifth of the period it does not."""
+KEPT_COMMANDS = 100
+"""Commands that can be sent again to who missed one; with fewer the recorder loses those sent before it is connected.
+
+A receiver takes the newest alone, by a history of one of its own.
+"""
 _SENSORS = {"joint_states": (JOINT_STATES, JointState), "imu": (IMU, Imu), "odom": (ODOM, Odometry)}
 _OK, _FAILED = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -211,10 +216,10 @@ class PolicyNode(LifecycleNode):
     def _connect(self, runtime: PolicyRuntime) -> None:
         contract = runtime.contract
         if self._value("receiver") == RECEIVERS[0]:
-            forward = self._publisher(Float64MultiArray, COMMANDS, reliable(1))
+            forward = self._publisher(Float64MultiArray, COMMANDS, reliable(KEPT_COMMANDS))
             self._publish = lambda command: forward.publish(Float64MultiArray(data=command))
         else:
-            trajectory = self._publisher(JointTrajectory, TRAJECTORY, reliable(1))
+            trajectory = self._publisher(JointTrajectory, TRAJECTORY, reliable(KEPT_COMMANDS))
             names, period = list(contract.joint_names), Duration(nanosec=round(1e9 / contract.control_hz))
             self._publish = lambda command: trajectory.publish(
                 JointTrajectory(

@@ -109,7 +109,7 @@ def test_a_fresh_network_looks_at_its_first_rollout_before_it_learns_from_it() -
     torch.testing.assert_close(runner.ppo.net.critic_norm.mean, data["critic"].mean(dim=0))
     assert (data["version"] == -1).all()
     again = Runner(task, runner.ppo, CPU).train(updates(2), ignore)
-    assert task.steps == 20 and again.env_steps == 40 and again.update == 2
+    assert task.steps == 15 and again.env_steps == 40 and again.update == 2
 
 
 def test_log_and_progress(tmp_path: Path) -> None:
