@@ -56,6 +56,8 @@ class Clip:
 
     skin: Skin
     """The sampled body."""
+    fine: Skin
+    """The same with more skin, for the last steps."""
     points: torch.Tensor
     """Points on the person (T, P, 3), world, m."""
     eyes: Eyes
@@ -129,6 +131,9 @@ def _steps(clip: Clip, body: ClipPose, progress: np.ndarray, with_shape: bool, c
         # At the lower rate a short step is hardly there; only what the points say at the full rate tells it from a foot
         # that stands, and a foot once pinned across a step does not come loose.
         free = not with_shape and index < config.free_steps
+        # Between few vertices skin is flat, and limbs seem thinner than they are: what is left of that is for the end.
+        fine = not with_shape and index >= len(progress) - config.fine_steps
+        clip = replace(clip, skin=clip.fine) if fine else clip
         step, shape_step = _clip_step(clip, ClipPose(pose, root, shape), float(done), with_shape, free, config)
         if not torch.isfinite(step).all():
             raise InputError("the fit diverged; raise config.fit.damping")
@@ -274,11 +279,11 @@ def _add_planted(
 
 
 def residuals(clip: Clip, body: ClipPose) -> torch.Tensor:
-    """Return the median distance (T,) of each frame's points to the body, m; 0 where nobody was seen."""
+    """Return the median distance (T,) of each frame's points to the body's fine skin, m; 0 where nobody was seen."""
     residual = torch.zeros(len(body.pose))
     for start in range(0, len(body.pose), BATCH):
         part = slice(start, start + BATCH)
-        state, normals = clip.skin.pose(body.pose[part], body.root[part], body.shape)
+        state, normals = clip.fine.pose(body.pose[part], body.root[part], body.shape)
         points = clip.points[part]
         found = match(skin_of(state), normals, points, clip.eyes.part(part))
         gap = (points - gather(skin_of(state), found.vertex)) * gather(normals, found.vertex)

@@ -134,8 +134,10 @@ def _clip(
     # The points lie in no order that matters, but where a frame has few the first ones are sorted by place.
     some = np.sort(np.random.default_rng(0).permutation(total)[: min(config.points, total)])
     points, origin = person.points[:, some], person.origin[:, some]
+    skin = Skin(config.vertices, model)
     return Clip(
-        skin=Skin(config.vertices, model),
+        skin=skin,
+        fine=Skin(config.fine_vertices, model) if config.iterations else skin,
         points=torch.as_tensor(points, dtype=torch.float32),
         eyes=eyes_of(torch.as_tensor(origin, dtype=torch.float32)),
         seen=torch.as_tensor(person.count > 0),

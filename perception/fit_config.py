@@ -11,6 +11,10 @@ class FitConfig:
 
     vertices: int = 500
     """Body vertices that take part."""
+    fine_vertices: int = 1500
+    """Body vertices that take part in the last steps."""
+    fine_steps: int = 3
+    """The last of `iterations`, with more of the body's skin."""
     points: int = 500
     """Points of a frame that take part."""
     track_hz: float = 6.0
