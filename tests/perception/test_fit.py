@@ -269,7 +269,8 @@ def test_skin_in_free_space_is_pulled_back_and_hidden_skin_is_not_pulled():
         depth = torch.full((1, 1, 64, 64), depth_mm, dtype=torch.int16)
         sight = Sight(depth, depth, torch.linalg.inv(T_world_camera)[None, None], K)
         eyes = eyes_of(origin)
-        return Clip(skin, skin, points, eyes, torch.ones(1, dtype=torch.bool), flat_field(0.0), 30.0, np.arange(1), sight)
+        seen = torch.ones(1, dtype=torch.bool)
+        return Clip(skin, skin, points, eyes, seen, flat_field(0.0), 30.0, np.arange(1), sight)
 
     found = match(skin_of(state), normals, points, eyes_of(origin))
     visible, floating = expected(clip(5000), state, normals, found, FitConfig(), 0.05, 0)
