@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import uniform_filter
 
-from bodydouble.frames import fix_rotation, make_se3, quat_from_rotvec, quat_to_matrix
+from bodydouble.frames import fix_rotation
 from perception.tracking.coarse import CHANNELS, CoarseCamera
 
 DEPTH_SIGMA = 0.002
@@ -20,6 +21,12 @@ MOVING_WINDOW = 13
 """Side of the neighbourhoods that are held still or moving as a whole, coarse pixels."""
 FAR_SHARE = 0.7
 """Share of the points, the farthest, that are tried alone."""
+MOVING_SHARE = 0.25
+"""Share of points that move from which on all points are tried too."""
+FIT_SHARE = 0.85
+"""Share of the compared points that must fit, or all points are tried too."""
+MEDIAN_OF = 1000
+"""Points that a median of the brightness is taken of, at least, if there are as many."""
 CELL = 16
 """Side of the cells that slopes are averaged over to tell shape from noise, coarse pixels."""
 
@@ -55,7 +62,7 @@ class Source:
     gray: np.ndarray | None
     """Brightness (N,), or None without colour."""
 
-    def only(self, which: np.ndarray) -> Source:
+    def only(self, which: np.ndarray | slice) -> Source:
         """Return some of the points."""
         return Source(self.points[which], self.place[which], None if self.gray is None else self.gray[which])
 
@@ -68,18 +75,22 @@ class Residuals:
     """Whether a point lies on a trusted pixel of the keyframe (M, N)."""
     depth: np.ndarray
     """Inverse depth of the point less that of the surface (M, N), 1/m; negative is behind the surface."""
-    z: np.ndarray
-    """Depth of the point in the keyframe (M, N), m."""
+    inverse: np.ndarray
+    """Inverse depth of the point in the keyframe (M, N), 1/m, at most 20."""
     gray: np.ndarray | None
     """Brightness of the keyframe less that of the point (M, N)."""
     depth_slope: np.ndarray
-    """Derivative of `depth` by the point in the keyframe's camera (3, M, N)."""
+    """Derivative of `depth` by the point in the keyframe's camera (M, 3, N)."""
     gray_slope: np.ndarray | None
-    """Derivative of `gray` likewise (3, M, N)."""
+    """Derivative of `gray` likewise (M, 3, N)."""
     local: np.ndarray
-    """The points in the keyframes' cameras (3, M, N)."""
+    """The points in the keyframes' cameras (M, 3, N)."""
     pixel: np.ndarray
     """Places in the flat coarse image (M, N), 0 where outside."""
+
+    def square(self, nearest_m: float) -> np.ndarray:
+        """Return the inverse depth of the points squared (M, N), 1/m^2, as if none were nearer than some distance."""
+        return np.minimum(self.inverse, np.float32(1 / nearest_m)) ** 2
 
 
 @dataclass(frozen=True)
@@ -98,9 +109,7 @@ class Alignment:
     """At the pose found."""
 
 
-def residuals(
-    source: Source, T_key_camera: np.ndarray, maps: np.ndarray, camera: CoarseCamera, stride: int = 1
-) -> Residuals:
+def residuals(source: Source, T_key_camera: np.ndarray, maps: np.ndarray, camera: CoarseCamera) -> Residuals:
     """Compare a frame's points with keyframes.
 
     Args:
@@ -108,42 +117,45 @@ def residuals(
         T_key_camera: Pose of the frame in each keyframe's camera (M, 4, 4).
         maps: The keyframes' surface maps (M, h, w, CHANNELS).
         camera: The coarse camera of all.
-        stride: Every stride-th point is used.
     """
-    points = source.points[::stride].T
     T = T_key_camera.astype(np.float32)
     count = len(T)
-    local = np.einsum("mij,jn->imn", T[:, :3, :3], points) + T[:, :3, 3].T[:, :, None]
-    x, y, z = local
-    inverse_z = 1 / np.maximum(z, np.float32(0.05))
-    u = np.float32(camera.fx) * x * inverse_z + np.float32(camera.cx)
-    v = np.float32(camera.fy) * y * inverse_z + np.float32(camera.cy)
+    local = T[:, :3, :3] @ source.points.T
+    local += T[:, :3, 3:]
+    z = local[:, 2]
+    inverse = 1 / np.maximum(z, np.float32(0.05))
+    x_z, y_z = local[:, 0] * inverse, local[:, 1] * inverse
+    fx, fy = np.float32(camera.fx), np.float32(camera.fy)
+    u, v = fx * x_z + np.float32(camera.cx), fy * y_z + np.float32(camera.cy)
     column, row = np.rint(u), np.rint(v)
     inside = (z > 0.1) & (column >= 0) & (column < camera.width) & (row >= 0) & (row < camera.height)
-    pixel = np.where(inside, row * camera.width + column, 0).astype(np.int32)
-    flat = maps.reshape(-1, CHANNELS)
-    offset = (np.arange(count, dtype=np.int32) * (camera.width * camera.height))[:, None]
-    found = flat[(pixel + offset).ravel()].reshape(count, -1, CHANNELS)
+    pixel = np.where(inside, row * np.float32(camera.width) + column, 0).astype(np.int64)
+    first = (np.arange(count) * (camera.width * camera.height))[:, None]
+    found = maps.reshape(-1, CHANNELS).take(pixel + first, axis=0, mode="clip")
     inside &= found[..., 6] > 0.5
     du, dv = np.where(inside, u - column, 0), np.where(inside, v - row, 0)
-    slope_u, slope_v = found[..., 1], found[..., 2]
-    depth = inverse_z - (found[..., 0] + slope_u * du + slope_v * dv)
-    fx, fy = np.float32(camera.fx), np.float32(camera.fy)
-    ju, jv = fx * inverse_z, fy * inverse_z  # du/dx, dv/dy; du/dz = -ju x/z
-    x_z, y_z = x * inverse_z, y * inverse_z
+    ju, jv = fx * inverse, fy * inverse  # du/dx, dv/dy; du/dz = -ju x/z
 
-    def by_point(gu: np.ndarray, gv: np.ndarray) -> np.ndarray:
-        jx, jy = gu * ju, gv * jv
-        return np.stack([jx, jy, -(jx * x_z + jy * y_z)])
+    def plane(first: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the value (M, N) of the map's plane at the points, and its derivative by the point (M, 3, N)."""
+        gu, gv = found[..., first + 1], found[..., first + 2]
+        slope = np.empty_like(local)
+        np.multiply(gu, ju, out=slope[:, 0])
+        np.multiply(gv, jv, out=slope[:, 1])
+        np.multiply(slope[:, 0], x_z, out=slope[:, 2])
+        slope[:, 2] += slope[:, 1] * y_z
+        np.negative(slope[:, 2], out=slope[:, 2])
+        return found[..., first] + gu * du + gv * dv, slope
 
-    slope = -by_point(slope_u, slope_v)
-    slope[2] -= inverse_z * inverse_z
+    there, slope = plane(0)
+    depth = inverse - there
+    np.negative(slope, out=slope)
+    slope[:, 2] -= inverse * inverse
     gray = gray_slope = None
     if source.gray is not None:
-        gu, gv = found[..., 4], found[..., 5]
-        gray = found[..., 3] + gu * du + gv * dv - source.gray[::stride]
-        gray_slope = by_point(gu, gv)
-    return Residuals(inside, depth, z, gray, slope, gray_slope, local, pixel)
+        gray, gray_slope = plane(3)
+        gray -= source.gray
+    return Residuals(inside, depth, inverse, gray, slope, gray_slope, local, pixel)
 
 
 def weights(found: Residuals, spread_m: float) -> tuple[np.ndarray, np.ndarray | None]:
@@ -153,37 +165,62 @@ def weights(found: Residuals, spread_m: float) -> tuple[np.ndarray, np.ndarray |
         found: The residuals.
         spread_m: Depth difference at which the pull fades, m.
     """
-    inverse_square = np.minimum(1 / np.maximum(found.z, np.float32(0.2)) ** 2, 25)
-    sigma = DEPTH_SIGMA + RANGE_SIGMA_M * inverse_square
-    spread = DEPTH_SIGMA + spread_m * inverse_square
-    ratio = found.depth / spread
-    depth = np.where(found.inside & (np.abs(ratio) < 3), 1 / (sigma * (1 + ratio * ratio)) ** 2, 0)
+    square = found.square(0.2)
+    sigma = DEPTH_SIGMA + RANGE_SIGMA_M * square
+    ratio = found.depth / (DEPTH_SIGMA + spread_m * square)
+    np.square(ratio, out=ratio)
+    depth = np.where(found.inside & (ratio < 9), 1 / (sigma * (1 + ratio)) ** 2, 0)
     if found.gray is None:
         return depth, None
     # Brightness tells only of the same surface.
     same = depth > 0
-    off = found.gray - (np.median(found.gray[same]) if same.any() else 0)
-    ratio = off / np.float32(0.12)
-    return depth, np.where(same & (np.abs(ratio) < 3), 1 / (GRAY_SIGMA * (1 + ratio * ratio)) ** 2, 0)
+    ratio = (found.gray - _median(found.gray[same])) / np.float32(0.12)
+    np.square(ratio, out=ratio)
+    return depth, np.where(same & (ratio < 9), 1 / (GRAY_SIGMA * (1 + ratio)) ** 2, 0)
+
+
+def _median(values: np.ndarray) -> np.float32:
+    """Return the median of some of the values (N,), evenly over them; 0 without any."""
+    return np.median(values[:: max(1, len(values) // MEDIAN_OF)]) if len(values) else np.float32(0)
 
 
 def jacobian(slope: np.ndarray, T_key_camera: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Return the derivatives (6, M, N) by a small motion (v, w) of the source in its own frame: x <- x + v + w x p.
+    """Return the derivatives (M, 6, N) by a small motion (v, w) of the source in its own frame: x <- x + v + w x p.
 
     Args:
-        slope: Derivative by the point in the keyframe's camera (3, M, N).
+        slope: Derivative by the point in the keyframe's camera (M, 3, N).
         T_key_camera: (M, 4, 4).
         points: The points in the source's camera (N, 3).
     """
-    own = np.einsum("mij,imn->jmn", T_key_camera[:, :3, :3].astype(np.float32), slope)
-    x, y, z = points.T
-    turn = np.stack([y * own[2] - z * own[1], z * own[0] - x * own[2], x * own[1] - y * own[0]])
-    return np.concatenate([own, turn])
+    rows = np.empty((len(slope), 6, len(points)), np.float32)
+    np.matmul(T_key_camera[:, :3, :3].astype(np.float32).swapaxes(1, 2), slope, out=rows[:, :3])
+    turned(rows, np.ascontiguousarray(points.T))
+    return rows
+
+
+def turned(rows: np.ndarray, points: np.ndarray) -> None:
+    """Fill in the derivatives by a turn, (M, 6, N), whose first three are those by a shift, at points (..., 3, N)."""
+    for k in range(3):
+        a, b = (k + 1) % 3, (k + 2) % 3
+        np.multiply(points[..., a, :], rows[:, b], out=rows[:, 3 + k])
+        rows[:, 3 + k] -= points[..., b, :] * rows[:, a]
 
 
 def step_matrix(step: np.ndarray) -> np.ndarray:
-    """Return the rigid motion (4, 4) of a small step (v, w)."""
-    return make_se3(quat_to_matrix(quat_from_rotvec(step[3:])), step[:3])
+    """Return the rigid motion (4, 4) of a small step (v, w), by Rodrigues' formula."""
+    x, y, z = (float(w) for w in step[3:])
+    square = x * x + y * y + z * z
+    angle = math.sqrt(square)
+    small = angle < 1e-6
+    a, b = (1.0, 0.5) if small else (math.sin(angle) / angle, (1 - math.cos(angle)) / square)
+    motion = np.eye(4)
+    motion[:3, :3] += [
+        [-b * (y * y + z * z), b * x * y - a * z, b * x * z + a * y],
+        [b * x * y + a * z, -b * (x * x + z * z), b * y * z - a * x],
+        [b * x * z - a * y, b * y * z + a * x, -b * (x * x + y * y)],
+    ]
+    motion[:3, 3] = step[:3]
+    return motion
 
 
 def normal_equations(
@@ -191,19 +228,21 @@ def normal_equations(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return H (6, 6) and b (6,) of the step H step = -b of the source, over all keyframes together."""
     depth_weight, gray_weight = weights(found, spread_m)
-    j = jacobian(found.depth_slope, T_key_camera, points).reshape(6, -1)
-    weighted = j * depth_weight.ravel()
-    H, b = weighted @ j.T, weighted @ found.depth.ravel()
+    H, b = _sums(jacobian(found.depth_slope, T_key_camera, points), depth_weight, found.depth)
     if gray_weight is not None:
         assert found.gray is not None and found.gray_slope is not None
-        g = found.gray.ravel()
-        used = gray_weight.ravel() > 0
-        if used.any():
-            g = g - np.median(g[used])
-        j = jacobian(found.gray_slope, T_key_camera, points).reshape(6, -1)
-        weighted = j * gray_weight.ravel()
-        H, b = H + weighted @ j.T, b + weighted @ g
-    return H.astype(np.float64), b.astype(np.float64)
+        # One camera may be brighter than at another time: the mean difference tells nothing.
+        off = (gray_weight * found.gray).sum() / np.maximum(gray_weight.sum(), np.float32(1e-9))
+        sums = _sums(jacobian(found.gray_slope, T_key_camera, points), gray_weight, found.gray - off)
+        H, b = H + sums[0], b + sums[1]
+    return H, b
+
+
+def _sums(rows: np.ndarray, weight: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weighted squares (6, 6) of derivatives (M, 6, N), and their products (6,) with values (M, N)."""
+    weighted = rows * weight[:, None]
+    H = (weighted @ rows.swapaxes(1, 2)).sum(axis=0, dtype=np.float64)
+    return H, (weighted @ value[..., None]).sum(axis=(0, 2), dtype=np.float64)
 
 
 def align(
@@ -228,25 +267,26 @@ def align(
         stages: Coarse to fine.
     """
     T_key_world = np.linalg.inv(T_world_key)
-    best, pose = -1, guess
-    # Near things weigh most and may be what moves: what is far is tried alone too, and the better fit counts.
+    best, pose, found = -1, guess, None
+    # Near things weigh most and may be what moves: what is far is tried alone, and where that leaves doubts all is
+    # tried too, and the better fit counts.
     depth = source.points[:, 2]
-    for part in (source, source.only(depth > np.quantile(depth, 1 - FAR_SHARE))):
+    for part in (source.only(depth > np.quantile(depth, 1 - FAR_SHARE)), source):
         tried = _descend(part, T_key_world, maps, camera, guess, stages[:-1])
-        found = residuals(source, T_key_world @ tried, maps, camera)
-        still = source.only(~moving_points(found, source, camera))
-        tried = _descend(still, T_key_world, maps, camera, tried, stages[-1:])
-        found = residuals(source, T_key_world @ tried, maps, camera)
+        moving = moving_points(residuals(source, T_key_world @ tried, maps, camera), source, camera)
+        tried = _descend(source.only(~moving), T_key_world, maps, camera, tried, stages[-1:])
+        tried[:3, :3] = fix_rotation(tried[:3, :3])
+        there = residuals(source, T_key_world @ tried, maps, camera)
         # A count, not a share: what slides out of sight is no better fit.
-        fit = int((found.inside & (np.abs(found.depth) < DEPTH_SIGMA)).sum())
+        fit = int((there.inside & (np.abs(there.depth) < DEPTH_SIGMA)).sum())
         if fit > best:
-            best, pose = fit, tried
-    pose[:3, :3] = fix_rotation(pose[:3, :3])
-    relative = T_key_world @ pose
-    found = residuals(source, relative, maps, camera)
+            best, pose, found = fit, tried, there
+        if moving.mean() < MOVING_SHARE and fit > FIT_SHARE * there.inside.sum():
+            break
+    assert found is not None
     compared = found.inside.sum(axis=1)
     agree = agreeing(found).sum(axis=1) / np.maximum(compared, 1)
-    deviation = _deviation(found, relative, source, camera)
+    deviation = _deviation(found, T_key_world @ pose, source, camera)
     return Alignment(pose, agree, compared / max(len(source.points), 1), deviation, found)
 
 
@@ -261,11 +301,11 @@ def _descend(
     """Return the pose (4, 4) after the stages' Gauss-Newton steps."""
     pose = guess.copy()
     for stage in stages:
-        points = source.points[:: stage.stride]
+        some = source.only(slice(None, None, stage.stride))
         for _ in range(stage.iterations):
             relative = T_key_world @ pose
-            found = residuals(source, relative, maps, camera, stage.stride)
-            H, b = normal_equations(found, stage.spread_m, relative, points)
+            found = residuals(some, relative, maps, camera)
+            H, b = normal_equations(found, stage.spread_m, relative, some.points)
             H[np.diag_indices(6)] += 1e-6 * np.trace(H) + 1.0
             step = -np.linalg.solve(H, b)
             pose = pose @ step_matrix(step)
@@ -285,7 +325,7 @@ def moving_points(found: Residuals, source: Source, camera: CoarseCamera) -> np.
         source: The points.
         camera: The coarse camera.
     """
-    limit = 1.25 * DEPTH_SIGMA + 0.01 / np.maximum(found.z, np.float32(0.2)) ** 2
+    limit = 1.25 * DEPTH_SIGMA + 0.01 * found.square(0.2)
     off = (found.inside & (np.abs(found.depth) > limit)).any(axis=0)
     size = camera.height, camera.width
     counts = []
@@ -299,7 +339,7 @@ def moving_points(found: Residuals, source: Source, camera: CoarseCamera) -> np.
 
 def agreeing(found: Residuals, factor: float = 4.0) -> np.ndarray:
     """Return which points (M, N) lie on the keyframe's surface, within a factor of the expected difference."""
-    limit = DEPTH_SIGMA + 2 * RANGE_SIGMA_M / np.maximum(found.z, np.float32(0.2)) ** 2
+    limit = DEPTH_SIGMA + 2 * RANGE_SIGMA_M * found.square(0.2)
     return found.inside & (np.abs(found.depth) < factor * limit)
 
 
@@ -314,15 +354,14 @@ def _deviation(found: Residuals, T_key_camera: np.ndarray, source: Source, camer
     across = camera.width // CELL + 1
     cell = (rows // CELL) * across + columns // CELL
     count = len(T_key_camera)
-    cell = (cell + np.arange(count)[:, None] * (across * (camera.height // CELL + 1))).ravel()
-    used = depth_weight.ravel() > 0
-    total = np.maximum(np.bincount(cell, used), 1)
-    j = jacobian(found.depth_slope, T_key_camera, source.points).reshape(6, -1) * np.sqrt(depth_weight.ravel())
-    mean = np.stack([np.bincount(cell, row) for row in j]) / np.sqrt(total)
+    cells = across * (camera.height // CELL + 1)
+    cell = (cell + np.arange(count)[:, None] * cells).ravel()
+    total = np.maximum(np.bincount(cell, depth_weight.ravel() > 0), 1)
+    rows = jacobian(found.depth_slope, T_key_camera, source.points) * np.sqrt(depth_weight)[:, None]
+    mean = np.stack([np.bincount(cell, row.ravel()) for row in rows.swapaxes(0, 1)]) / np.sqrt(total)
     H = mean @ mean.T
     if gray_weight is not None:
-        assert found.gray_slope is not None
-        j = jacobian(found.gray_slope, T_key_camera, source.points).reshape(6, -1)
-        H += (j * gray_weight.ravel()) @ j.T
+        assert found.gray is not None and found.gray_slope is not None
+        H += _sums(jacobian(found.gray_slope, T_key_camera, source.points), gray_weight, found.gray)[0]
     H = H / count + np.eye(6)
     return float(np.sqrt(np.linalg.eigvalsh(np.linalg.inv(H)[:3, :3])[-1]))

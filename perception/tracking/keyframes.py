@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.ndimage import uniform_filter
 
 from bodydouble.frames import se3_inverse
 from perception.tracking.align import Residuals, Source
@@ -83,22 +84,16 @@ class Keyframes:
             found: The frame's residuals against them, at its pose.
             spread_m: How far behind, m, at least.
         """
-        margin = 0.008 + spread_m / np.maximum(found.z, np.float32(0.3)) ** 2
+        margin = 0.008 + spread_m * found.square(0.3)
+        size = self.camera.height, self.camera.width
         for place, key in enumerate(which):
             inside = found.inside[place]
             through = inside & (found.depth[place] < -margin[place])
             on = inside & (np.abs(found.depth[place]) < 0.5 * margin[place])
             votes = self._through[key]
             # A point stands for the pixels around it that were not compared.
-            grid = votes.reshape(self.camera.height, self.camera.width)
-            rows, columns = np.divmod(found.pixel[place][through], self.camera.width)
-            for down in (-1, 0, 1):
-                for right in (-1, 0, 1):
-                    np.add.at(
-                        grid,
-                        (np.clip(rows + down, 0, len(grid) - 1), np.clip(columns + right, 0, grid.shape[1] - 1)),
-                        1 / 3,
-                    )
-            np.add.at(votes, found.pixel[place][on], -0.25)
+            seen = np.bincount(found.pixel[place][through], minlength=votes.size).reshape(size)
+            votes += 3 * uniform_filter(seen.astype(np.float32), 3, mode="nearest").ravel()
+            votes -= 0.25 * np.bincount(found.pixel[place][on], minlength=votes.size)
             np.clip(votes, -2, 20, out=votes)
             self._maps[key].reshape(-1, CHANNELS)[votes > MOVED_VOTES, 6] = 0

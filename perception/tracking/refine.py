@@ -7,7 +7,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.linalg import spsolve
 
 from bodydouble.frames import fix_rotation
-from perception.tracking.align import agreeing, jacobian, moving_points, residuals, step_matrix, weights
+from perception.tracking.align import agreeing, jacobian, moving_points, residuals, step_matrix, turned, weights
 from perception.tracking.keyframes import Keyframes
 
 NEIGHBOURS = 8
@@ -115,9 +115,9 @@ def _pair_equations(keys: Keyframes, key: int, others: np.ndarray, spread: float
         H_ss, H_sk, H_kk = np.zeros((6, 6)), np.zeros((6, 6)), np.zeros((6, 6))
         b_s, b_k = np.zeros(6), np.zeros(6)
         for value, slope, weight in terms:
-            s = jacobian(slope[:, place : place + 1], relative[place : place + 1], source.points)[:, 0]
+            s = jacobian(slope[place : place + 1], relative[place : place + 1], source.points)[0]
             # The keyframe moves the other way, about its own camera.
-            k = -_own_jacobian(slope[:, place], found.local[:, place])
+            k = -_own_jacobian(slope[place], found.local[place])
             w = weight[place]
             H_ss += (s * w) @ s.T
             H_sk += (s * w) @ k.T
@@ -129,6 +129,6 @@ def _pair_equations(keys: Keyframes, key: int, others: np.ndarray, spread: float
 
 def _own_jacobian(slope: np.ndarray, local: np.ndarray) -> np.ndarray:
     """Return the derivatives (6, N) by a motion (v, w) of the point in the keyframe's own camera."""
-    x, y, z = local
-    turn = np.stack([y * slope[2] - z * slope[1], z * slope[0] - x * slope[2], x * slope[1] - y * slope[0]])
-    return np.concatenate([slope, turn])
+    rows = np.concatenate([slope, np.zeros_like(slope)])
+    turned(rows[None], local)
+    return rows
