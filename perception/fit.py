@@ -36,6 +36,7 @@ from perception.sight import sight_of
 from perception.skin import Skin, eyes_of, match, whole_body
 from perception.static_scene import StaticScene
 from perception.views import View
+from policy.threads import one_thread
 
 _BATCH = 48
 
@@ -59,6 +60,7 @@ class FittedBody:
 
 
 @torch.no_grad()
+@one_thread()
 def fit_body(
     person: PersonPoints,
     floor_z: float,
@@ -70,7 +72,7 @@ def fit_body(
     terms: Sequence[FitTerm] = (),
     model: BodyModel | None = None,
 ) -> FittedBody:
-    """Fit the body to a clip.
+    """Fit the body to a clip, with one thread of torch: the matrices are small, and threads would mostly wait.
 
     Args:
         person: The person's points.
@@ -89,8 +91,6 @@ def fit_body(
     seen = np.flatnonzero(person.count > 0)
     if len(seen) < 10:
         raise InputError(f"the person is seen in {len(seen)} frames, expected at least 10; record longer")
-    if config.threads:
-        torch.set_num_threads(config.threads)
     clip = _clip(person, floor_z, config, views, terms, model)
     if initial is None:
         step = max(1, round(clip.fps / config.track_hz))

@@ -31,8 +31,6 @@ class FitConfig:
     """The first of them, in which no foot is held where it stands."""
     damping: float = 0.02
     """What is added to the normal equations' diagonal: larger steps less far."""
-    threads: int = 0
-    """Threads of torch; 0 leaves it to torch."""
     reach_m: float = 0.12
     """Distance at which a correspondence has lost most of its pull, at first, m."""
     final_reach_m: float = 0.05

@@ -21,7 +21,7 @@ LIMBS = tuple(
 )
 SIZE = (160, 120)
 SMALL = ["--config.scene.voxel-m", "0.04", "--config.scene.vertex-cell-m", "0.04", "--config.segment.fps", "10"]
-QUICK = ["--config.fit.coarse-iterations", "6", "--config.fit.iterations", "3", "--config.fit.threads", "1"]
+QUICK = ["--config.fit.coarse-iterations", "6", "--config.fit.iterations", "3"]
 
 
 def run(recording: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
