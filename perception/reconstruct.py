@@ -257,7 +257,8 @@ def _found(
     figures = dict(placed.figures)
     for number in range(ROUNDS):
         person = search.person
-        if person is None:
+        # The second round and the third are for the clocks alone.
+        if person is None or (number > 0 and not clocks_are_free):
             break
         floor_z = _floor_z(scene)
         body = fit_body(person, floor_z, coarse)
