@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-import scipy.linalg
 import torch
 
 
@@ -98,24 +96,52 @@ class ClipEquations:
         return torch.linalg.solve(matrix, self._right).float()
 
     def solve(self, damping: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the step of all frames (T, n) and of the whole clip's parameters (s,).
+        """Return the step of all frames (T, n) and of the whole clip's parameters (s,); not finite where they diverged.
 
         The whole clip's parameters border the band: they are eliminated last (Schur complement).
         """
-        n, frames = self.size, self.frames
-        # Lower band storage: entry k of column j is the matrix at row j + k; a column's entries lie side by side.
-        band = np.zeros((frames, n, 3 * n))
-        own, following, after = self._diagonal.numpy(), self._next.numpy(), self._after.numpy()
-        for column in range(n):
-            band[:, column, : n - column] = own[:, column:, column]
-            band[: len(following), column, n - column : 2 * n - column] = following[:, :, column]
-            band[: len(after), column, 2 * n - column : 3 * n - column] = after[:, :, column]
-        band[:, :, 0] += damping
-        right = torch.cat([self._right[..., None], self._cross], dim=2).flatten(0, 1).numpy()
-        storage = band.reshape(frames * n, 3 * n).T
-        solved = scipy.linalg.solveh_banded(storage, right, lower=True, overwrite_ab=True, check_finite=True)
-        cross = self._cross.flatten(0, 1).numpy()
-        bordered = self._shared.numpy() - cross.T @ solved[:, 1:]
-        shared = np.linalg.solve(bordered, self._shared_right.numpy() - cross.T @ solved[:, 0])
+        cross = self._cross.flatten(0, 1)
+        solved = self._solve_band(torch.cat([self._right[..., None], self._cross], dim=2), damping)
+        bordered = self._shared - cross.T @ solved[:, 1:]
+        shared = torch.linalg.solve(bordered, self._shared_right - cross.T @ solved[:, 0])
         step = solved[:, 0] - solved[:, 1:] @ shared
-        return torch.as_tensor(step.reshape(self.frames, n)).float(), torch.as_tensor(shared).float()
+        return step.reshape(self.frames, self.size).float(), shared.float()
+
+    def _solve_band(self, right: torch.Tensor, damping: float) -> torch.Tensor:
+        """Return the solution (T n, k) of the frames' equations for right sides (T, n, k), by a block Cholesky.
+
+        Two frames make a block, so that a block is coupled to the next one alone.
+        """
+        n, count = self.size, (self.frames + 1) // 2
+        own = torch.eye(2 * n, dtype=torch.float64).repeat(count, 1, 1)
+        ridge = damping * torch.eye(n, dtype=torch.float64)
+        own[:, :n, :n] = self._diagonal[0::2] + ridge
+        own[: self.frames // 2, n:, n:] = self._diagonal[1::2] + ridge
+        own[: self.frames // 2, n:, :n] = self._next[0::2]
+        below = torch.zeros(max(count - 1, 0), 2 * n, 2 * n, dtype=torch.float64)
+        below[:, :n, :n], below[:, :n, n:] = self._after[0::2], self._next[1::2]
+        odd = self._after[1::2]
+        below[: len(odd), n:, n:] = odd
+        sides = torch.zeros(2 * count, n, right.shape[2], dtype=torch.float64)
+        sides[: self.frames] = right
+        sides = sides.view(count, 2 * n, -1)
+        lower, back = [], []
+        for block in range(count):
+            factor, failed = torch.linalg.cholesky_ex(own[block])
+            if failed:
+                factor.fill_(torch.nan)
+            known = sides[block]
+            if block + 1 < count:
+                known = torch.cat([below[block].T, known], dim=1)
+            known = torch.linalg.solve_triangular(factor, known, upper=False)
+            coupled, sides[block] = known[:, : -sides.shape[2]], known[:, -sides.shape[2] :]
+            if block + 1 < count:
+                own[block + 1] -= coupled.T @ coupled
+                sides[block + 1] -= coupled.T @ sides[block]
+            lower.append(factor)
+            back.append(coupled)
+        for block in reversed(range(count)):
+            if block + 1 < count:
+                sides[block] -= back[block] @ sides[block + 1]
+            sides[block] = torch.linalg.solve_triangular(lower[block].T, sides[block], upper=True)
+        return sides.view(2 * count * n, -1)[: self.frames * n]

@@ -12,15 +12,13 @@ feet that stand still and level on it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
-from threadpoolctl import threadpool_limits
 
 from bodydouble.errors import InputError
 from perception.body.body_model import BodyModel
@@ -38,6 +36,7 @@ from perception.sight import sight_of
 from perception.skin import Skin, eyes_of, match, whole_body
 from perception.static_scene import StaticScene
 from perception.views import View
+from policy.threads import one_thread
 
 _BATCH = 48
 
@@ -61,6 +60,7 @@ class FittedBody:
 
 
 @torch.no_grad()
+@one_thread()
 def fit_body(
     person: PersonPoints,
     floor_z: float,
@@ -72,7 +72,7 @@ def fit_body(
     terms: Sequence[FitTerm] = (),
     model: BodyModel | None = None,
 ) -> FittedBody:
-    """Fit the body to a clip.
+    """Fit the body to a clip, with one thread of torch: the matrices are small, and threads would mostly wait.
 
     Args:
         person: The person's points.
@@ -91,21 +91,6 @@ def fit_body(
     seen = np.flatnonzero(person.count > 0)
     if len(seen) < 10:
         raise InputError(f"the person is seen in {len(seen)} frames, expected at least 10; record longer")
-    with _threads(config.threads):
-        return _fitted(person, seen, floor_z, config, scene, views, initial, terms, model)
-
-
-def _fitted(
-    person: PersonPoints,
-    seen: np.ndarray,
-    floor_z: float,
-    config: FitConfig,
-    scene: StaticScene | None,
-    views: Sequence[View],
-    initial: tuple[np.ndarray, InitialPose] | None,
-    terms: Sequence[FitTerm],
-    model: BodyModel | None,
-) -> FittedBody:
     clip = _clip(person, floor_z, config, views, terms, model)
     if initial is None:
         step = max(1, round(clip.fps / config.track_hz))
@@ -127,21 +112,6 @@ def _fitted(
         joint_quat=joints.joint_quat.double().numpy(),
         residual_m=residuals(clip, body).double().numpy(),
     )
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Let torch and the linear algebra work with so many threads meanwhile; 0 leaves them as they are."""
-    if not count:
-        yield
-        return
-    before = torch.get_num_threads()
-    with threadpool_limits(count, user_api="blas"):
-        torch.set_num_threads(count)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
 
 
 def _carried(guess: InitialPose, model: BodyModel | None) -> InitialPose:

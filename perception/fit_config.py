@@ -35,9 +35,6 @@ class FitConfig:
     """The first of them, in which no foot is held where it stands."""
     damping: float = 0.02
     """What is added to the normal equations' diagonal: larger steps less far."""
-    threads: int = 1
-    """Threads of torch and of the linear algebra. The matrices are small: more threads wait for each other longer than
-    they work, and on a machine with other work several times as long. 0 leaves it to the libraries."""
     reach_m: float = 0.12
     """Distance at which a correspondence has lost most of its pull, at first, m."""
     final_reach_m: float = 0.05

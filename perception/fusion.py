@@ -64,10 +64,12 @@ def fuse(
     mesh = grid.extract_triangle_mesh(weight_threshold=min_weight)
     if not len(mesh.vertex.positions):
         return empty
-    return _sound(
-        mesh.vertex.positions.numpy().astype(np.float64),
-        mesh.triangle.indices.numpy().astype(np.int64),
-        np.clip(mesh.vertex.colors.numpy().astype(np.float64), 0, 1),
+    return _sorted(
+        *_sound(
+            mesh.vertex.positions.numpy().astype(np.float64),
+            mesh.triangle.indices.numpy().astype(np.int64),
+            np.clip(mesh.vertex.colors.numpy().astype(np.float64), 0, 1),
+        )
     )
 
 
@@ -121,3 +123,17 @@ def _sound(
         return vertices, triangles, colors
     triangles = triangles[sound[triangles].all(axis=1)]
     return np.where(sound[:, None], vertices, 0.0), triangles, np.where(sound[:, None], colors, 0.0)
+
+
+def _sorted(
+    vertices: np.ndarray, triangles: np.ndarray, colors: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return vertices and triangles in an order that depends on nothing but them: Open3D's threads leave any order."""
+    order = np.lexsort(vertices.T)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    triangles = place[triangles]
+    # Each begins at its smallest vertex.
+    turn = (triangles.argmin(axis=1)[:, None] + np.arange(3)) % 3
+    triangles = np.take_along_axis(triangles, turn, axis=1)
+    return vertices[order], triangles[np.lexsort(triangles.T[::-1])], colors[order]

@@ -111,12 +111,13 @@ class Tracker:
             return
         clustered = cells.owner >= 0
         everything, camera, cell = everything[clustered], camera[clustered], cells.owner[clustered]
-        owner = self._owners(cells, step)[cell]
-        for track in np.unique(owner[owner >= 0]):
+        owners = self._owners(cells, step)
+        owner = owners[cell]
+        for track in np.unique(owners[owners >= 0]):
             mine = np.flatnonzero(owner == track)
-            piece = np.unique(cells.cluster[cell[mine]], return_inverse=True)[1]
-            mine = mine[standing_together(everything[mine], piece)]
-            self._see(self.tracks[track], step, everything[mine], camera[mine], cells.centres[np.unique(cell[mine])])
+            mine = mine[standing_together(everything[mine], cells.cluster[cell[mine]])]
+            own = np.bincount(cell[mine], minlength=len(cells.centres)) > 0
+            self._see(self.tracks[track], step, everything[mine], camera[mine], cells.centres[own])
 
     def _owners(self, cells: Cells, step: int) -> np.ndarray:
         """Return the track of each cell (C,), -1 for specks; clusters that no track explains start one."""

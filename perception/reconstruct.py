@@ -44,6 +44,7 @@ from perception.somebody import SomebodyConfig, no_somebody
 from perception.static_scene import SceneConfig, StaticScene, reconstruct_scene, without_remains
 from perception.tracking.tracker import TrackingConfig, track_cameras
 from perception.views import View, load_views
+from policy.threads import one_thread
 from sim.stage.floor import find_floor
 from sim.stage.scene_mesh import SceneMesh
 
@@ -111,6 +112,7 @@ class Reconstruction:
         return f"{self.path}: scene of {f['triangles']:.0f} triangles, {person}, in {f['seconds']:.0f} s"
 
 
+@one_thread()
 def reconstruct(recording: Path, out: Path, config: ReconstructConfig | None = None) -> Reconstruction:
     """Rebuild room and person; a reconstruction made from the same recording and settings is left as it is.
 
@@ -255,7 +257,8 @@ def _found(
     figures = dict(placed.figures)
     for number in range(ROUNDS):
         person = search.person
-        if person is None:
+        # The second round and the third are for the clocks alone.
+        if person is None or (number > 0 and not clocks_are_free):
             break
         floor_z = _floor_z(scene)
         body = fit_body(person, floor_z, coarse)

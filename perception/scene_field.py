@@ -21,6 +21,10 @@ BELOW_SHARE = 0.7
 """Least cosine between the way from the surface and its inner normal for a place to count as inside."""
 FLAT_M = 0.03
 """Height up to which mesh counts as the floor, m."""
+COARSE = 4
+"""Every so many nodes each way the distance is measured first."""
+NEAR_M = 0.2
+"""Distance to the scene within which it is measured at every node, m; farther off it is interpolated."""
 MAX_CELLS = 4_000_000
 """Cells of a field at most, 16 MB."""
 
@@ -100,22 +104,46 @@ def scene_field(scene: StaticScene, floor_z: float, low: np.ndarray, high: np.nd
     size = np.ceil((high - low) / cell_m).astype(np.int64) + 2
     if np.prod(size) > MAX_CELLS:
         raise InputError(f"the scene's field would have {np.prod(size)} cells, at most {MAX_CELLS}; take larger cells")
-    axes = [low[k] + cell_m * np.arange(size[k]) for k in range(3)]
-    nodes = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    distance = nodes[:, 2] - floor_z
+    distance = np.broadcast_to(low[2] + cell_m * np.arange(size[2]) - floor_z, size)
     flat = np.abs(scene.vertices[:, 2] - floor_z) < FLAT_M
     raised = dataclasses.replace(scene, triangles=scene.triangles[~flat[scene.triangles].all(axis=1)])
     if len(raised.triangles):
-        answer = raised.raycaster().compute_closest_points(o3d.core.Tensor(nodes.astype(np.float32)))
-        way = nodes - answer["points"].numpy()
-        far = np.linalg.norm(way, axis=1)
-        normal = answer["primitive_normals"].numpy()
-        normal = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
-        behind = -(way * normal).sum(axis=1) > BELOW_SHARE * far
-        inside = behind & (far < DEEPEST_M)
-        distance = np.minimum(np.where(inside, -far, far), distance)
-    values = torch.as_tensor(distance.reshape(size), dtype=torch.float32)
+        distance = np.minimum(_distances(raised.raycaster(), low, cell_m, size), distance)
+    values = torch.tensor(distance, dtype=torch.float32)
     return SceneField(torch.as_tensor(low, dtype=torch.float32), cell_m, values)
+
+
+def _distances(caster: o3d.t.geometry.RaycastingScene, low: np.ndarray, cell_m: float, size: np.ndarray) -> np.ndarray:
+    """Return signed distances (X, Y, Z), m, to a mesh at the nodes of a grid that begins at `low`."""
+    few = -(-(size - 1) // COARSE) + 1
+    coarse = low + COARSE * cell_m * np.stack(np.indices(few), axis=-1)
+    distance = _measured(caster, coarse.reshape(-1, 3)).reshape(few)
+    for axis in range(3):
+        distance = _between(distance, axis, int(size[axis]))
+    # Between the first nodes the distance to a mesh changes by no more than the way there.
+    near = np.flatnonzero(distance.ravel() < NEAR_M + 0.5 * COARSE * cell_m * np.sqrt(3))
+    nodes = low + cell_m * np.stack(np.unravel_index(near, size), axis=1)
+    distance.ravel()[near] = _measured(caster, nodes)
+    return distance
+
+
+def _between(values: np.ndarray, axis: int, count: int) -> np.ndarray:
+    """Return values at COARSE times as many places along an axis, the first `count` of them, interpolated."""
+    place, share = np.divmod(np.arange(count), COARSE)
+    share = (share / COARSE).reshape([-1 if k == axis else 1 for k in range(3)])
+    after = np.minimum(place + 1, values.shape[axis] - 1)
+    return values.take(place, axis) * (1 - share) + values.take(after, axis) * share
+
+
+def _measured(caster: o3d.t.geometry.RaycastingScene, places: np.ndarray) -> np.ndarray:
+    """Return the signed distances (N,), m, of places (N, 3), world, m, to a mesh."""
+    answer = caster.compute_closest_points(o3d.core.Tensor(places.astype(np.float32)))
+    way = places - answer["points"].numpy()
+    far = np.linalg.norm(way, axis=1)
+    normal = answer["primitive_normals"].numpy()
+    normal = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
+    behind = -(way * normal).sum(axis=1) > BELOW_SHARE * far
+    return np.where(behind & (far < DEEPEST_M), -far, far)
 
 
 def field_around(scene: StaticScene, floor_z: float, points: np.ndarray, cell_m: float) -> SceneField:

@@ -89,11 +89,20 @@ class KnownBody:
     joint_pos: np.ndarray
     """Joints, or other places on the body, (T, J, 3), world, m."""
 
-    def near(self, points: np.ndarray, time_ns: int, reach_m: float) -> np.ndarray:
-        """Return which points (N, 3), world, m, lie near one of them at the nearest time (N,), bool."""
-        joints = self.joint_pos[np.abs(self.times_ns - time_ns).argmin()]
-        squared = (points**2).sum(axis=1)[:, None] - 2 * points @ joints.T + (joints**2).sum(axis=1)
-        return squared.min(axis=1) < reach_m**2
+    def at(self, time_ns: int) -> np.ndarray:
+        """Return the joints (J, 3), world, m, at the nearest time."""
+        return self.joint_pos[np.abs(self.times_ns - time_ns).argmin()]
+
+
+def _near(points: np.ndarray, joints: np.ndarray, reach_m: float) -> np.ndarray:
+    """Return which points (N, 3) are within reach of one of the joints (J, 3) (N,), bool; world, m."""
+    axes = np.ascontiguousarray(points.T, dtype=np.float32)
+    near = np.zeros(len(points), dtype=bool)
+    for joint in joints.astype(np.float32):
+        apart = axes - joint[:, None]
+        apart *= apart
+        near |= apart[0] + apart[1] + apart[2] < reach_m**2
+    return near
 
 
 def find_person(
@@ -181,12 +190,13 @@ def _follow(
         for number, (view, finder, frame) in enumerate(zip(views, finders, frames, strict=True)):
             if frame[step] < 0:
                 continue
-            found = finder.points(int(frame[step]))
+            around = None if known is None else (known.at(int(times[step])), config.known_reach_m)
+            found = finder.points(int(frame[step]), around)
             if found is None:
                 wrong.setdefault(view.name, []).append(step)
             else:
-                if known is not None:
-                    found = found[known.near(found, int(times[step]), config.known_reach_m)]
+                if around is not None:
+                    found = found[_near(found, *around)]
                 points.append(found)
                 cameras.append(number)
         tracker.add(step, points, cameras)

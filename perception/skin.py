@@ -131,17 +131,24 @@ def match(vertices: torch.Tensor, normals: torch.Tensor, points: torch.Tensor, e
     view = torch.nn.functional.normalize(eyes.position[:, :, None] - vertices[:, None], dim=-1)
     cosine = (view * normals[:, None]).sum(-1)
     # Squared distances, and a quarter for a vertex that the point's camera cannot see, as one product of matrices:
-    # |v|^2 - 2 p.v + away, where |p|^2 is left out as it changes no minimum over vertices.
+    # |v|^2 - 2 p.v + |p|^2 + away.
     middle = points.mean(dim=1, keepdim=True)
     p, v = points - middle, vertices - middle
     saw = torch.nn.functional.one_hot(eyes.camera, eyes.position.shape[1]).to(points.dtype)
-    left = torch.cat([-2 * p, torch.ones_like(p[..., :1]), saw], dim=2)
-    right = torch.cat([v, (v * v).sum(-1, keepdim=True), 0.25 * (cosine < -0.1).transpose(1, 2)], dim=2)
-    by_point = left @ right.transpose(1, 2)
-    by_vertex = right @ left.transpose(1, 2) + (p * p).sum(-1)[:, None]
-    # numpy's argmin over the last axis is several times as fast as torch's.
-    vertex = torch.from_numpy(by_point.numpy().argmin(axis=2))
-    return Matches(vertex, torch.from_numpy(by_vertex.numpy().argmin(axis=2)), (cosine > 0.3).any(dim=1))
+    one = torch.ones_like(p[..., :1])
+    left = torch.cat([-2 * p, one, (p * p).sum(-1, keepdim=True), saw], dim=2)
+    away = 0.25 * (cosine < -0.1).transpose(1, 2)
+    right = torch.cat([v, (v * v).sum(-1, keepdim=True), torch.ones_like(v[..., :1]), away], dim=2)
+    vertex, point = np.empty(p.shape[:2], np.int64), np.empty(v.shape[:2], np.int64)
+    by_point, by_vertex = p.new_empty(p.shape[1], v.shape[1]), p.new_empty(v.shape[1], p.shape[1])
+    # One frame at a time: its distances stay in the processor's cache.
+    for frame, (a, b) in enumerate(zip(left, right, strict=True)):
+        torch.mm(a, b.T, out=by_point)
+        torch.mm(b, a.T, out=by_vertex)
+        # numpy's argmin over the last axis is several times as fast as torch's.
+        by_point.numpy().argmin(axis=1, out=vertex[frame])
+        by_vertex.numpy().argmin(axis=1, out=point[frame])
+    return Matches(torch.from_numpy(vertex), torch.from_numpy(point), (cosine > 0.3).any(dim=1))
 
 
 def gather(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

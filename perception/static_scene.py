@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import open3d as o3d
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from bodydouble.errors import InputError
@@ -208,18 +210,24 @@ def _moving_cells(frames: SceneFrames, config: SceneConfig) -> CellSet:
 
 
 def _prune(vertices: np.ndarray, triangles: np.ndarray, colors: np.ndarray, min_area: float) -> StaticScene:
-    mesh = o3d.geometry.TriangleMesh(
-        o3d.utility.Vector3dVector(vertices), o3d.utility.Vector3iVector(triangles.astype(np.int32))
-    )
-    mesh.vertex_colors = o3d.utility.Vector3dVector(colors)
-    cluster, _, area = mesh.cluster_connected_triangles()
-    keep = np.asarray(area)[np.asarray(cluster)] >= min_area
-    mesh.remove_triangles_by_mask(~keep)
-    mesh.remove_unreferenced_vertices()
-    if not len(mesh.triangles):
+    """Return the mesh without pieces below an area, m^2, and without vertices of no triangle."""
+    corner = vertices[triangles]
+    area = 0.5 * np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1)
+    piece = _pieces(triangles, len(vertices))
+    triangles = triangles[np.bincount(piece, area)[piece] >= min_area]
+    if not len(triangles):
         raise InputError("no connected surface is large enough to be a scene; record more of the room")
-    return StaticScene(
-        np.asarray(mesh.vertices).copy(),
-        np.asarray(mesh.triangles).astype(np.int64),
-        np.asarray(mesh.vertex_colors).copy(),
-    )
+    used = np.zeros(len(vertices), dtype=bool)
+    used[triangles] = True
+    return StaticScene(vertices[used], (np.cumsum(used) - 1)[triangles], colors[used])
+
+
+def _pieces(triangles: np.ndarray, vertices: int) -> np.ndarray:
+    """Return the piece of mesh of each triangle (F,): triangles that share an edge are of one."""
+    ends = np.sort(np.stack([triangles, np.roll(triangles, -1, axis=1)], axis=2), axis=2)
+    edge = (ends[..., 0] * vertices + ends[..., 1]).ravel()
+    order = np.argsort(edge, kind="stable")
+    shared = np.flatnonzero(edge[order[1:]] == edge[order[:-1]])
+    one, other = order[shared] // 3, order[shared + 1] // 3
+    graph = coo_matrix((np.ones(len(one), dtype=bool), (one, other)), shape=(len(triangles), len(triangles)))
+    return connected_components(graph, directed=False)[1]

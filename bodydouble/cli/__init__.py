@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 from bodydouble import __version__
@@ -70,6 +71,8 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] not in COMMANDS:
         print(f"error: unknown command '{argv[0]}'; known: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
+    # Matrices are small here: threads of numpy's algebra, which are started when it is imported, would mostly wait.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         module = importlib.import_module(COMMANDS[argv[0]][0])
         return int(module.main(argv[1:]) or 0)

@@ -9,8 +9,6 @@ from pathlib import Path
 
 from bodydouble.artifacts import read_json, write_json
 from bodydouble.errors import BodydoubleError
-from perception.metrics import evaluate
-from perception.reconstruct import MANIFEST_FILE, reconstruct
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,10 @@ def peak_rss_gb() -> float:
 
 def measure(task: Task) -> None:
     """Reconstruct, unless it is done already, and write what was measured."""
+    # Processes that track cameras import this module too, and need none of these.
+    from perception.metrics import evaluate
+    from perception.reconstruct import MANIFEST_FILE, reconstruct
+
     before = _measured(task) if task.out.is_dir() else None
     done = reconstruct(task.recording, task.out)
     now = read_json(task.out / MANIFEST_FILE)["provenance"]["inputs_hash"]

@@ -92,3 +92,10 @@ def test_clips_of_one_and_two_frames_have_no_accelerations():
         equations.add_accelerations(rows, torch.rand(frames, SIZE), torch.full((SIZE,), 1e6))
         step, _ = equations.solve(0.0)
         torch.testing.assert_close(step, -torch.ones(frames, SIZE))
+
+
+def test_equations_without_a_solution_give_no_number():
+    for value in (torch.nan, 0.0):
+        equations = ClipEquations(3, SIZE, 0)
+        equations.add(value * torch.ones(3, 1, SIZE), torch.ones(3, 1), torch.ones(3, 1))
+        assert not torch.isfinite(equations.solve(0.0)[0]).any()

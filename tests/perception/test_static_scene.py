@@ -55,6 +55,12 @@ def test_the_surface_is_the_rooms(rebuilt):
     assert np.isfinite(rebuilt.vertices).all() and np.isfinite(rebuilt.colors).all()
 
 
+def test_the_same_views_give_the_same_mesh_bit_for_bit(passing, rebuilt):
+    again = reconstruct_scene(passing, CONFIG)
+    for one, other in ((again.vertices, rebuilt.vertices), (again.triangles, rebuilt.triangles)):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_the_floor_is_at_zero():
     """Exact depth gives the floor to a millimetre, though the cameras see it aslant."""
     views = [view(ROOM, around(eye, 8), name=f"cam{i}") for i, eye in enumerate(EYES)]

@@ -283,7 +283,7 @@ def test_a_finished_reconstruction_keeps_its_measured_memory(tmp_path, monkeypat
 
     task = child_module.Task(tmp_path / "a.mcap", tmp_path / "out", tmp_path / "measures.json")
     for hash_, measured, expected in (("x", 4.0, 4.0), ("x", 1.0, 4.0), ("y", 2.0, 2.0)):
-        monkeypatch.setattr(child_module, "reconstruct", pretend(hash_))
+        monkeypatch.setattr("perception.reconstruct.reconstruct", pretend(hash_))
         monkeypatch.setattr(child_module, "peak_rss_gb", lambda value=measured: value)
         child_module.measure(task)
         figures = read_json(task.measures)["figures"]
