@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 import time
 from collections.abc import Iterator
@@ -268,5 +269,7 @@ def test_what_was_heard_before_any_fault_is_recorded_and_shutdown_is_final(rig: 
     rig.close()
     recorded = [(t["t_ns"], t["tick"]) for t in read_ticks(rig.record, f"{NAMESPACE}/policy/tick")]
     heard = [(t["t_ns"], t["tick"]) for t in rig.ticks]
-    assert len(heard) > 300 and set(heard) <= set(recorded)
+    # Who is killed sends nothing again: the last tick before may have come to one listener and not to the other.
+    last = {before for before, after in itertools.pairwise(heard) if after[1] <= before[1]}
+    assert len(heard) > 300 and set(heard) - last <= set(recorded)
     assert rig.policy.returncode == 0 and rig.recorder.returncode == 0

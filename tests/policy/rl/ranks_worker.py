@@ -138,7 +138,8 @@ def main(folder: Path) -> None:
         except TrainingError as error:
             seen["alone"] = str(error)
         (folder / "rank_0.json").write_text(json.dumps(seen))
-        raise SystemExit(0)
+        # The threads that still wait for the dead rank may abort an orderly end.
+        os._exit(0)
 
 
 if __name__ == "__main__":
