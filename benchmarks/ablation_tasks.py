@@ -11,6 +11,7 @@ import functools
 import numpy as np
 import torch
 
+from benchmarks.stand_reach import MOTION, ROBOT
 from bodydouble.frames import quat_conj, quat_mul, quat_to_rotvec
 from perception.body.limits import EASE_WEIGHTS, REST_POSTURE, limit_excess
 from perception.fit_config import FitConfig
@@ -34,13 +35,10 @@ from sim.stage.stage import PHYSICS_DT
 from sim.stage.write import add_floor
 from sim.tasks.tracking.config import TrackingConfig
 
-ROBOT = "unitree_g1"
 ENVS, PPO_UPDATES = 64, 40
 BC_STEPS, BC_BATCH, BC_UPDATES = 100, 256, 400
 FIT_FRAMES, FIT_POINTS, FIT_VERTICES, FIT_UPDATES = 12, 300, 300, 150
 FIT_NOISE_M, FIT_AWAY_M, FIT_REACH_M = 0.003, 0.08, 0.12
-MOTION = (Segment("stand", 0.8), Segment("squat", 2.4, 0.7), Segment("reach", 2.2, 1.0, "right"), Segment("stand", 0.8))
-"""What the teacher of the cloning follows."""
 
 
 def ppo(optimizer: AnyOptimizer, seed: int) -> list[float]:

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from benchmarks import stand_reach
 from bodydouble.artifacts import write_json
 from policy.nets.actor_critic import ActorCritic, NetConfig
 from policy.optim.registry import AdamConfig
@@ -36,7 +37,12 @@ from sim.env.ant_env import AntVectorEnv
 from sim.env.half_cheetah_env import HalfCheetahVectorEnv
 from sim.env.humanoid_env import HumanoidVectorEnv
 
-TASKS = {"HalfCheetah-v5": HalfCheetahVectorEnv, "Ant-v5": AntVectorEnv, "Humanoid-v5": HumanoidVectorEnv}
+TASKS = {
+    "HalfCheetah-v5": HalfCheetahVectorEnv,
+    "Ant-v5": AntVectorEnv,
+    "Humanoid-v5": HumanoidVectorEnv,
+    stand_reach.NAME: stand_reach.StandReachVectorEnv,
+}
 ENVS, STEPS, EPOCHS, MINIBATCHES = 32, 64, 5, 8
 LAYERS = (256, 128)
 LR, GAMMA, LAM, CLIP, GRAD_NORM, STD = 3e-4, 0.99, 0.95, 0.2, 1.0, 0.6
@@ -102,8 +108,10 @@ class Timed(gymnasium.vector.VectorWrapper):
         return out
 
 
-def peers_env(task: str) -> SyncVectorEnv:
-    """Return Gymnasium's own vector environment."""
+def peers_env(task: str, threads: int) -> gymnasium.vector.VectorEnv:
+    """Return Gymnasium's own vector environment, or ours where Gymnasium has none."""
+    if task not in gymnasium.registry:
+        return TASKS[task](ENVS, threads=threads)
     return SyncVectorEnv([lambda: gymnasium.make(task)] * ENVS, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
@@ -162,9 +170,46 @@ def train_ours_async(task: str, seed: int, clock: Clock) -> None:
 
 
 def train_sb3(task: str, seed: int, clock: Clock) -> None:
-    """Train with Stable-Baselines3's PPO, DummyVecEnv and VecNormalize."""
+    """Train with Stable-Baselines3's PPO, DummyVecEnv (or our vector environment) and VecNormalize."""
     import stable_baselines3
-    from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecNormalize
+    from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize
+
+    class OurVecEnv(VecEnv):
+        """A vector environment of Gymnasium's kind as one of theirs."""
+
+        def __init__(self) -> None:
+            self.env = peers_env(task, torch.get_num_threads())
+            super().__init__(ENVS, self.env.single_observation_space, self.env.single_action_space)
+
+        def reset(self) -> Any:
+            return self.env.reset(seed=seed)[0].copy()
+
+        def step_async(self, actions: np.ndarray) -> None:
+            self.actions = actions
+
+        def step_wait(self) -> Any:
+            obs, reward, terminated, truncated, info = self.env.step(self.actions)
+            done = terminated | truncated
+            infos: list[dict[str, Any]] = [{} for _ in range(ENVS)]
+            for i in np.flatnonzero(done):
+                infos[i] = {"terminal_observation": info["final_obs"][i].copy()}
+                infos[i]["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])
+            return obs.copy(), np.array(reward), done, infos
+
+        def close(self) -> None:
+            self.env.close()
+
+        def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+            return [False] * ENVS
+
+        def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
+            raise NotImplementedError(method_name)
+
+        def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+            return [getattr(self.env, attr_name)] * ENVS
+
+        def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+            raise NotImplementedError(attr_name)
 
     class TimedVecEnv(VecEnvWrapper):
         def reset(self) -> Any:
@@ -175,7 +220,9 @@ def train_sb3(task: str, seed: int, clock: Clock) -> None:
             clock.step(np.asarray(out[1], float), np.asarray(out[2], bool))
             return out
 
-    env = VecNormalize(TimedVecEnv(DummyVecEnv([lambda: gymnasium.make(task)] * ENVS)), gamma=GAMMA)
+    theirs = task in gymnasium.registry
+    made = DummyVecEnv([lambda: gymnasium.make(task)] * ENVS) if theirs else OurVecEnv()
+    env = VecNormalize(TimedVecEnv(made), gamma=GAMMA)
     model = stable_baselines3.PPO(
         "MlpPolicy",
         env,
@@ -205,7 +252,7 @@ def train_rsl_rl(task: str, seed: int, clock: Clock, *, on_ours: bool = False) -
     from rsl_rl.runners import OnPolicyRunner
     from tensordict import TensorDict
 
-    inner = TASKS[task](ENVS, threads=torch.get_num_threads()) if on_ours else peers_env(task)
+    inner = TASKS[task](ENVS, threads=torch.get_num_threads()) if on_ours else peers_env(task, torch.get_num_threads())
     gym_env = Timed(inner, clock)
 
     class Env(VecEnv):
