@@ -132,7 +132,7 @@ def _steps(clip: Clip, body: ClipPose, progress: np.ndarray, with_shape: bool, c
         # that stands, and a foot once pinned across a step does not come loose.
         free = not with_shape and index < config.free_steps
         # Between few vertices skin is flat, and limbs seem thinner than they are: what is left of that is for the end.
-        fine = not with_shape and index >= len(progress) - config.fine_steps
+        fine = index >= len(progress) - config.fine_steps
         clip = replace(clip, skin=clip.fine) if fine else clip
         step, shape_step = _clip_step(clip, ClipPose(pose, root, shape), float(done), with_shape, free, config)
         if not torch.isfinite(step).all():

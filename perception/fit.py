@@ -132,7 +132,7 @@ def _clip(
 ) -> Clip:
     total = person.points.shape[1]
     # The points lie in no order that matters, but where a frame has few the first ones are sorted by place.
-    some = np.sort(np.random.default_rng(0).permutation(total)[: min(config.points, total)])
+    some = np.sort(np.random.default_rng(0).permutation(total)[: config.points * max(1, int(person.views.max()))])
     points, origin = person.points[:, some], person.origin[:, some]
     skin = Skin(config.vertices, model)
     return Clip(

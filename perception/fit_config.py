@@ -14,9 +14,9 @@ class FitConfig:
     fine_vertices: int = 1500
     """Body vertices that take part in the last steps."""
     fine_steps: int = 3
-    """The last of `iterations`, with more of the body's skin."""
-    points: int = 500
-    """Points of a frame that take part."""
+    """The last of `coarse_iterations` and of `iterations`, with more of the body's skin."""
+    points: int = 700
+    """Points of a frame that take part, per camera."""
     track_hz: float = 6.0
     """Rate of the first pass' key frames, Hz."""
     track_iterations: int = 8
@@ -37,7 +37,7 @@ class FitConfig:
     """What is added to the normal equations' diagonal: larger steps less far."""
     reach_m: float = 0.12
     """Distance at which a correspondence has lost most of its pull, at first, m."""
-    final_reach_m: float = 0.05
+    final_reach_m: float = 0.04
     """The same at the end, m."""
     surface_to_points: float = 0.3
     """Weight of the way back, from the body to the points."""

@@ -199,16 +199,16 @@ class Tracker:
 
 
 def spread(points: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return indices of points, evenly over space: first one per 3 cm cell, then any."""
+    """Return indices of points, evenly over space: one per 3 cm cell, then a second one of each, and so on."""
     cells = np.floor(points / 0.03).astype(np.int64)
     cells -= cells.min(axis=0)
-    shape = cells.max(axis=0) + 1
     order = rng.permutation(len(points))
-    _, first = np.unique(np.ravel_multi_index(tuple(cells[order].T), tuple(shape)), return_index=True)
-    chosen = order[first]
-    if len(chosen) >= count:
-        return rng.choice(chosen, count, replace=False)
-    return np.concatenate([chosen, rng.choice(len(points), count - len(chosen))])
+    cell = np.asarray(np.ravel_multi_index(tuple(cells[order].T), tuple(cells.max(axis=0) + 1)))
+    by_cell = np.argsort(cell, kind="stable")
+    begins = np.flatnonzero(np.diff(cell[by_cell], prepend=-1))
+    rank = np.empty(len(points), dtype=np.int64)
+    rank[by_cell] = np.arange(len(points)) - np.repeat(begins, np.diff(begins, append=len(points)))
+    return np.resize(order[np.argsort(rank, kind="stable")], count)
 
 
 def _drop_minor_claims(votes: np.ndarray) -> None:

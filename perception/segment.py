@@ -33,7 +33,7 @@ class SegmentConfig:
     min_points: int = 150
     """Points below which a frame shows nobody."""
     points_per_frame: int = 700
-    """Points kept per frame, of all cameras together."""
+    """Points kept per frame and camera."""
     max_depth_m: float = 5.0
     """Farthest depth that is used, m."""
     min_moved: float = 0.5
@@ -133,7 +133,7 @@ def find_person(
     times = start + np.round(np.arange(round((end - start) * 1e-9 * config.fps) + 1) * 1e9 / config.fps).astype(
         np.int64
     )
-    tracker = Tracker(config.fps, config.cell_m, config.min_points, config.points_per_frame, config.seed)
+    tracker = Tracker(config.fps, config.cell_m, config.min_points, config.points_per_frame * len(views), config.seed)
     warnings = _follow(tracker, views, scene, times, config, known)
     tracks = sorted((track for track in tracker.tracks if track.sightings), key=lambda track: -track.total)
     people, refused = [], []
@@ -322,7 +322,7 @@ def _gaps(person: PersonPoints, start_ns: int) -> list[str]:
 
 def _points(chain: Track, times: np.ndarray, views: Sequence[View], config: SegmentConfig) -> PersonPoints:
     first, last = int(chain.steps[0]), int(chain.steps[-1]) + 1
-    size = (last - first, config.points_per_frame, 3)
+    size = (last - first, config.points_per_frame * len(views), 3)
     points, origin = np.zeros(size), np.zeros(size)
     count, seen_by = np.zeros(last - first, dtype=np.int64), np.zeros(last - first, dtype=np.int64)
     frames = [_frame_of_each_time(view, times, config.fps) for view in views]

@@ -48,10 +48,10 @@ def mover(place: tuple[float, float]) -> Mesh:
 
 
 def test_points_lie_on_what_moves_at_its_time():
-    """All 300 points of each frame lie on the mover, where it is then, within the depth's noise."""
+    """All points of each frame, 300 per camera, lie on the mover, where it is then, within the depth's noise."""
     person = found(seen(TRACK))
     np.testing.assert_array_equal(person.times_ns, PERIOD_NS * np.arange(FRAMES))
-    assert person.points.shape == person.origin.shape == (FRAMES, 300, 3)
+    assert person.points.shape == person.origin.shape == (FRAMES, 600, 3)
     for points, place in zip(person.points, TRACK, strict=True):
         assert np.quantile(distance(points, mover(place)), 0.95) < 0.03
         assert np.ptp(points[:, 2]) > 1.2  # from low to high
